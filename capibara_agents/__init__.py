@@ -1,0 +1,1 @@
+"""Capibara: five local models behind one endpoint."""

