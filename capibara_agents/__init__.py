@@ -1,1 +1,20 @@
-"""Capibara: five local models behind one endpoint."""
+"""Capibara: five local models behind one endpoint, routed, voted, verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capibara_agents.assembly import Capibara, build_graph
+
+__all__ = ["Capibara", "__version__", "build_graph"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: LangChain and LangGraph take seconds that the command line need not wait for."""
+    if name in ("Capibara", "build_graph"):
+        from capibara_agents import assembly  # noqa: PLC0415
+
+        return getattr(assembly, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

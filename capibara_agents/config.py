@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from capibara_agents.errors import ConfigError, UnknownModel
 from capibara_agents.types import VIRTUAL_MODELS, Language, Tier
@@ -31,7 +33,7 @@ NOT_SETTINGS = (CONFIG_VARIABLE, "CAPIBARA_TEST_")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class WeightsSource(_Section):
@@ -70,13 +72,21 @@ class ModelSpec(_Section):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
-    chat_template: str | None = Field(None, description="A template llama-server knows by name; None: the file's own.")
+    chat_template: str | None = Field(
+        None, description="A template llama-server knows by name, which works with --no-jinja only; None: the file's."
+    )
     reasoning_format: Literal["auto", "none", "deepseek"] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     command_prefix: tuple[str, ...] = Field((), description="Put before llama-server: taskset, numactl, …")
     extra_args: tuple[str, ...] = Field((), description="Appended to llama-server's arguments unchanged.")
     idle_unload_s: float | None = Field(None, gt=0, description="Unload after so long without use; None: never.")
     pinned: bool = Field(False, description="Never unloaded to make room.")
+
+    @field_validator("flash_attention", mode="before")
+    @classmethod
+    def _on_and_off_are_words(cls, value: Any) -> Any:
+        # YAML reads an unquoted on or off as a truth value.
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class ServerSettings(_Section):
@@ -112,6 +122,12 @@ class RoutingSettings(_Section):
     exemplar_store: str | None = Field(None, description="http://host:port of a Chroma server; None: embedded.")
 
 
+def _model_error(sentence: str, key: str, *model_ids: str) -> PydanticCustomError:
+    """An error that only the whole fleet shows, with the keys of which one is to be changed."""
+    paths = [("models", model_id, key) for model_id in model_ids]
+    return PydanticCustomError("fleet", "{sentence}", {"sentence": sentence, "paths": paths})
+
+
 class Settings(_Section):
     """Everything that can be configured. `fleet` gives the models; `models` changes them by id."""
 
@@ -127,14 +143,23 @@ class Settings(_Section):
         owner: dict[str, str] = {}
         for spec in self.models:
             for name in (spec.id, *spec.aliases):
-                if name in owner or name in VIRTUAL_MODELS:
-                    raise ValueError(f"the model name {name!r} is used twice")
+                if name in VIRTUAL_MODELS:
+                    raise _model_error(f"the name {name!r} is Capibara's own; choose another", "aliases", spec.id)
+                if name in owner:
+                    pair = f"{owner[name]} and {spec.id}" if owner[name] != spec.id else f"{spec.id} twice"
+                    raise _model_error(
+                        f"the name {name!r} is used by {pair}; choose another", "aliases", spec.id, owner[name]
+                    )
                 owner[name] = spec.id
-        ids = {spec.id for spec in self.models}
+        return self
+
+    @model_validator(mode="after")
+    def _fallbacks_exist(self) -> Settings:
+        ids = [spec.id for spec in self.models]
         for spec in self.models:
             for other in spec.fallback or ():
                 if other not in ids:
-                    raise ValueError(f"models.{spec.id}.fallback names {other!r}, which is no model")
+                    raise _model_error(f"{other!r} is no model; choose from {', '.join(ids)}", "fallback", spec.id)
         return self
 
     def spec(self, name: str) -> ModelSpec:
@@ -155,14 +180,30 @@ class Settings(_Section):
     @property
     def text_language(self) -> Language:
         """The language for people: as configured, else LANG's, else English."""
-        return self.language or language_of_locale(
-            os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-        )
+        return self.language or environment_language()
+
+
+def environment_language() -> Language:
+    """The language of LC_ALL, LC_MESSAGES or LANG; English when none of them says Spanish."""
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    return language_of_locale(next((os.environ[name] for name in names if os.environ.get(name)), ""))
+
+
+def prepare_libraries() -> None:
+    """Tell the libraries, before they are imported, to stay off the network and to report nothing to anyone."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
 
 
 def language_of_locale(locale: str) -> Language:
     """`es` for any Spanish locale name, else `en`."""
-    return "es" if locale.lower().startswith("es") else "en"
+    return "es" if re.split(r"[_.@-]", locale.lower())[0] == "es" else "en"
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a server process inherits: all but the variables of Capibara and of llama.cpp, which are hidden flags."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith((ENV_PREFIX, "LLAMA_"))}
+    return {**kept, **extra}
 
 
 def _user_dir(variable: str, default: str) -> Path:
@@ -217,7 +258,8 @@ def _find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -
     if named:
         file = Path(named)
         if not file.is_file():
-            raise ConfigError(f"There is no configuration file {file}. Give an existing file, or leave it out.")
+            whose = "" if path else f", which the variable {CONFIG_VARIABLE} names"
+            raise ConfigError(f"There is no configuration file {file}{whose}: give an existing file, or leave it out.")
         return file
     return next((cwd / name for name in DEFAULT_FILES if (cwd / name).is_file()), None)
 
@@ -243,14 +285,18 @@ def _parse(file: Path) -> dict[str, Any]:
         else:
             raise ConfigError(f"{file}: a configuration file ends in .yaml, .json or .toml.")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
+        raise ConfigError(f"{file} cannot be read as UTF-8 text, please check it: {error}.") from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file} is not well formed: {' '.join(str(error).split())}.") from error
+        raise ConfigError(f"{file} is not well formed, please correct it: {_one_line(error)}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold a mapping of keys, not a {type(values).__name__}.")
     return values
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).replace(' in "<unicode string>"', "").split()).removesuffix(".")
 
 
 def _environment_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
@@ -262,7 +308,7 @@ def _environment_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
         try:
             value: Any = yaml.safe_load(environ[name])
         except yaml.YAMLError as error:
-            raise ConfigError(f"{name} does not hold a value: {' '.join(str(error).split())}.") from error
+            raise ConfigError(f"The variable {name} does not hold a YAML value: {_one_line(error)}.") from error
         for key in reversed(keys):
             value = {key: value}
         yield Layer(f"the variable {name}", value)
@@ -271,12 +317,9 @@ def _environment_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
 def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
     kept = {}
     for key, value in flags.items():
-        if isinstance(value, Mapping):
-            value = _without_none(value)
-            if not value:
-                continue
-        if value is not None:
-            kept[key] = value
+        slim = _without_none(value) if isinstance(value, Mapping) else value
+        if slim is not None and slim != {}:
+            kept[key] = slim
     return kept
 
 
@@ -292,29 +335,50 @@ def _validate(layers: list[Layer]) -> Settings:
     values: dict[str, Any] = {}
     for layer in layers:
         values = _merge(values, layer.values)
-    overrides = values.pop("models", None) or {}
+    # A section with all of its keys commented out is None in YAML: it asks for nothing.
+    values = {key: value for key, value in values.items() if value is not None}
+    overrides = values.pop("models", {})
     fleet = values.get("fleet", "five")
     if fleet not in FLEETS:
         raise ConfigError(
             f"fleet in {_whose(('fleet',), layers)}: there is no fleet {fleet!r}; choose {' or '.join(FLEETS)}."
         )
     if not isinstance(overrides, dict):
-        raise ConfigError(f"models in {_whose(('models',), layers)}: a mapping from model id to its keys is needed.")
-    models = _models(fleet, overrides)
+        raise ConfigError(
+            f"models in {_whose(('models',), layers)}: it should be a mapping from model id to the keys to change."
+        )
+    models = _models(fleet, overrides, layers)
     try:
-        return Settings.model_validate({**values, "models": models})
+        return Settings.model_validate({**values, "models": list(models.values())})
     except ValidationError as error:
-        raise _config_error(error, [m.get("id", "?") for m in models], layers) from error
+        raise _config_error(error.errors()[0], list(models), layers) from error
 
 
-def _models(fleet: str, overrides: dict[str, Any]) -> list[dict[str, Any]]:
-    """The fleet's models with the overrides merged in; an unknown id adds a model."""
+def _models(fleet: str, overrides: dict[str, Any], layers: list[Layer]) -> dict[str, dict[str, Any]]:
+    """The fleet's models by id with the overrides merged in; an unknown id adds a model."""
     shipped = {spec["id"]: spec for spec in shipped_fleet(fleet)}
-    for model_id, change in overrides.items():
+    for name, change in overrides.items():
         # A variable's name is lower case and has no dots; the id it means may not be.
-        target = next((i for i in shipped if i == model_id or _plain(i) == _plain(str(model_id))), str(model_id))
-        shipped[target] = _merge(shipped.get(target, {"id": target}), change or {})
-    return list(shipped.values())
+        target = next((i for i in shipped if i == name or _plain(i) == _plain(str(name))), str(name))
+        if change is not None and not isinstance(change, dict):
+            where = _whose(("models", str(name)), layers)
+            raise ConfigError(f"models.{target} in {where}: it should be a mapping of keys, not {change!r}.")
+        if "id" in (change or {}):
+            where = _whose(("models", str(name), "id"), layers)
+            raise ConfigError(f"models.{target}.id in {where}: the id is the name above it; leave this key out.")
+        shipped[target] = _override(shipped.get(target, {"id": target}), change or {})
+    return shipped
+
+
+def _override(spec: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """The model with the changes; other weights bring neither the old ones' checksum and size nor their name."""
+    spec = dict(spec)
+    for part in ("weights", "mmproj"):
+        if isinstance(change.get(part), dict) and "source" in change[part]:
+            spec.pop(part, None)
+            if part == "weights":
+                spec.pop("weights_name", None)
+    return _merge(spec, change)
 
 
 def _plain(name: str) -> str:
@@ -329,22 +393,35 @@ def shipped_fleet(name: str) -> list[dict[str, Any]]:
     return [_merge(defaults, {"id": model_id, **spec}) for model_id, spec in document["models"].items()]
 
 
-def _config_error(error: ValidationError, model_ids: list[str], layers: list[Layer]) -> ConfigError:
-    first = error.errors()[0]
-    path = tuple(str(part) for part in first["loc"])
-    if len(path) > 1 and path[0] == "models":
-        path = ("models", model_ids[int(path[1])], *path[2:])
-    key = ".".join(path) or "models"
-    where = _whose(path, layers)
-    if first["type"] == "extra_forbidden":
-        return ConfigError(f"{key} in {where} is not a key Capibara knows. See `capibara config schema`.")
-    if first["type"] == "missing":
-        return ConfigError(f"{key} is missing in {where}.")
-    return ConfigError(f"{key} in {where}: {first['msg'].removeprefix('Value error, ')}.")
+def _config_error(error: ErrorDetails, model_ids: list[str], layers: list[Layer]) -> ConfigError:
+    loc = tuple(str(part) for part in error["loc"])
+    if len(loc) > 1 and loc[0] == "models":
+        loc = ("models", model_ids[int(loc[1])], *loc[2:])
+    paths: list[tuple[str, ...]] = error.get("ctx", {}).get("paths", [loc])
+    path = max(paths, key=lambda one: _deepest(one, layers)[0])
+    key, where = ".".join(path), _whose(path, layers)
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return ConfigError(f"{key} in {where} is not a key Capibara knows: see `capibara config schema`.")
+    if error["type"] == "missing":
+        or_else = ", or correct the id if a model of the fleet is meant" if len(path) == 3 else ""
+        return ConfigError(f"{key} is missing in {where}: give it{or_else}.")
+    return ConfigError(f"{key} in {where}: {_wish(error, secret='api_keys' in path)}.")
+
+
+def _wish(error: ErrorDetails, *, secret: bool) -> str:
+    """What the value should be, in Pydantic's words made to fit a sentence, and what it is."""
+    wish = re.sub(r"^(Input|Value|\w+) should ", "it should ", error["msg"])
+    wish = re.sub(r" or instance of \w+$|, unable to parse .*$", "", wish)
+    wish = wish.replace("a valid dictionary", "a mapping of keys").replace("a valid tuple", "a list")
+    return wish if secret or error["type"] == "fleet" else f"{wish}, not {error['input']!r:.80}"
 
 
 def _whose(path: tuple[str, ...], layers: list[Layer]) -> str:
     """The last layer that holds the longest part of the path."""
+    return _deepest(path, layers)[1]
+
+
+def _deepest(path: tuple[str, ...], layers: list[Layer]) -> tuple[int, str]:
     best, where = 0, "the shipped defaults"
     for layer in layers:
         depth, node = 0, layer.values
@@ -357,4 +434,22 @@ def _whose(path: tuple[str, ...], layers: list[Layer]) -> str:
             depth, node = depth + 1, node[match]
         if depth >= best and depth > 0:
             best, where = depth, layer.name
-    return where
+    return best, where
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file: as Settings, but `models` maps an id to the keys to change."""
+    schema = Settings.model_json_schema()
+    schema["title"] = "Capibara configuration"
+    spec = schema["$defs"]["ModelSpec"]
+    del spec["properties"]["id"]
+    # In a file a model is a change to a shipped one: nothing of it is required.
+    for part in ("ModelSpec", "WeightsSource"):
+        schema["$defs"][part].pop("required")
+    schema["properties"]["models"] = {
+        "type": "object",
+        "description": "Changes to the fleet's models by id; an id the fleet does not have adds a model.",
+        "propertyNames": {"pattern": ModelSpec.model_json_schema()["properties"]["id"]["pattern"]},
+        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/ModelSpec"}, {"type": "null"}]},
+    }
+    return schema

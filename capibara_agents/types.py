@@ -45,7 +45,7 @@ VIRTUAL_MODELS: dict[str, Literal["auto", "single", "consensus"]] = {
 class Value(BaseModel):
     """A frozen value; unknown fields are a mistake."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 # ---------------------------------------------------------------- what is asked

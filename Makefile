@@ -1,0 +1,42 @@
+# `make run` does everything from a fresh clone to a running service; `make test` runs all tests.
+PORT ?= 8000
+FLEET ?= tiny
+Q ?= ¿Cuánto es 12*7?
+CAPIBARA := .venv/bin/capibara
+
+.DEFAULT_GOAL := help
+.PHONY: help setup weights run ask test check lock clean
+
+help: ## this text
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?(.*)/  make \1|\2/' | column -t -s '|'
+	@echo "  variables: PORT=$(PORT) FLEET=$(FLEET) (tiny or five) Q=\"…\""
+
+.venv/.ready: requirements.lock pyproject.toml deploy/setup.sh
+	@deploy/setup.sh
+
+setup: .venv/.ready weights ## .venv, llama.cpp compiled for this CPU, weights
+
+weights: .venv/.ready
+	@$(CAPIBARA) models pull --fleet "$(FLEET)"
+
+run: setup ## start the service (PORT, FLEET)
+	@exec $(CAPIBARA) serve --fleet "$(FLEET)" --port "$(PORT)"
+
+ask: setup ## ask one question (Q, FLEET): starts what it needs, answers, shows the decision, stops
+	@$(CAPIBARA) ask --fleet "$(FLEET)" "$(Q)"
+
+test: .venv/.ready ## all tests, those against real llama.cpp servers too
+	@$(CAPIBARA) models pull --fleet tiny
+	@.venv/bin/pytest
+
+check: .venv/.ready ## ruff, mypy --strict, import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+lock: .venv/.ready ## renew requirements.lock from pyproject.toml
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

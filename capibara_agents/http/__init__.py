@@ -1,0 +1,1 @@
+"""The HTTP faces. None of them knows how an answer is made."""

@@ -1,0 +1,41 @@
+"""All faces on one application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from capibara_agents.http import errors, langserve, openai, operation
+from capibara_agents.http.gate import Gate
+from capibara_agents.http.house import House
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+DECISION_HEADERS = [
+    f"x-capibara-{name}" for name in ("route", "mode", "models", "agreement", "verified", "degraded")
+]
+
+
+def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """The service over a house. Nothing of the house is made before the first request or the lifespan."""
+    settings = house.settings.server
+    options: dict[str, Any] = {"lifespan": lifespan} if lifespan else {}
+    app = FastAPI(title="Capibara", version="0.1.0", description="Five local models, one answer.", **options)
+    app.include_router(openai.router(house))
+    app.include_router(operation.router(house))
+    app.include_router(langserve.router(house.capibara, prefix="/capibara"))
+    errors.install(app)
+    app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", *DECISION_HEADERS],
+        )
+    return app

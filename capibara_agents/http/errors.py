@@ -1,0 +1,118 @@
+"""The one table from errors to HTTP answers, in OpenAI's shape.
+
+{"error": {"message": …, "type": …, "param": …, "code": …}}
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from capibara_agents.errors import BadQuestion, CapibaraError, ModelError
+
+log = logging.getLogger(__name__)
+
+# code -> (HTTP status, OpenAI's type); codes that are not here are the server's own fault.
+TABLE: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, "invalid_request_error"),
+    "context_length_exceeded": (400, "invalid_request_error"),
+    "image_not_supported": (400, "invalid_request_error"),
+    "tools_not_supported": (400, "invalid_request_error"),
+    "unsupported_parameter": (400, "invalid_request_error"),
+    "template_error": (400, "invalid_request_error"),
+    "model_not_found": (404, "invalid_request_error"),
+    "not_found": (404, "invalid_request_error"),
+    "method_not_allowed": (405, "invalid_request_error"),
+    "request_too_large": (413, "invalid_request_error"),
+    "invalid_api_key": (401, "authentication_error"),
+    "model_loading": (503, "server_error"),
+    "model_unavailable": (503, "server_error"),
+    "model_crashed": (503, "server_error"),
+    "model_timeout": (504, "server_error"),
+    "no_answer": (502, "server_error"),
+}
+INTERNAL = (500, "server_error")
+STATUS_CODES = {401: "invalid_api_key", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+def body_of(error: CapibaraError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    code = _code(error)
+    return {
+        "error": {
+            "message": error.message,
+            "type": TABLE.get(code, INTERNAL)[1],
+            "param": getattr(error, "param", None),
+            "code": code,
+        }
+    }
+
+
+def status_of(error: CapibaraError) -> int:
+    """The HTTP status of one of our errors."""
+    return TABLE.get(_code(error), INTERNAL)[0]
+
+
+def respond(error: CapibaraError) -> JSONResponse:
+    """The HTTP answer for one of our errors; Retry-After where waiting may help."""
+    headers = {}
+    if isinstance(error, ModelError) and (error.retry_after_s or status_of(error) == 503):
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s or 5)))
+    return JSONResponse(body_of(error), status_of(error), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application one of the table."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, CapibaraError)
+        return respond(error)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return respond(_from_validation(error))
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return _from_http(request, error)
+
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        # The trace goes to the log; the client learns only that it was not its fault.
+        log.error("internal error on %s", request.url.path, exc_info=error)
+        return respond(CapibaraError("An internal error happened; it has been logged."))
+
+    app.add_exception_handler(CapibaraError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unknown)
+
+
+def _code(error: CapibaraError) -> str:
+    return error.reason if isinstance(error, BadQuestion) else error.code
+
+
+def _from_validation(error: RequestValidationError) -> BadQuestion:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return BadQuestion("The body is not valid JSON.")
+    path = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "missing" and not path:
+        return BadQuestion("The body is missing; send a JSON object.")
+    return BadQuestion(f"{path or 'body'}: {first['msg'].removeprefix('Value error, ')}.", param=path or None)
+
+
+def _from_http(request: Request, error: HTTPException) -> JSONResponse:
+    code = STATUS_CODES.get(error.status_code, "invalid_request")
+    message = {
+        404: f"There is nothing at {request.method} {request.url.path[:200]}.",
+        405: f"{request.method} is not allowed at {request.url.path[:200]}.",
+    }.get(error.status_code, str(error.detail))
+    kind = TABLE[code][1] if error.status_code < 500 else INTERNAL[1]
+    body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return JSONResponse(body, error.status_code, error.headers)

@@ -1,0 +1,120 @@
+"""A stream of server-sent events over one run, and what happens when its reader goes away.
+
+Lines end in CRLF and every event is one send. While nothing comes, comments show that the stream is alive; the
+first of them, or the first event, sends the response's head. What fails before that is answered with an HTTP error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from typing import Any
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+PING = b": ping\r\n\r\n"
+
+Failure = Callable[[Exception], tuple[Response, bytes]]
+
+
+class ClientGone(Exception):  # noqa: N818  (nobody's error)
+    """Nobody is left to answer to."""
+
+
+async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Wait for the client to go away, then cancel. The request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+class EventStream(Response):
+    """`values` as events `data`, each encoded, between an optional event `metadata` and an event `end`.
+
+    `failure` translates what the run raised: to the response if nothing has been sent, to the data of an event
+    `error` otherwise. A client that goes away cancels the run at once, however silent it is.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        values: AsyncIterator[Any],
+        encode: Callable[[Any], bytes],
+        failure: Failure,
+        *,
+        metadata: bytes | None = None,
+        ping_s: float,
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._values = values
+        self._encode = encode
+        self._failure = failure
+        self._prelude = frame("metadata", metadata) if metadata is not None else b""
+        self._ping_s = ping_s
+        self._lock = anyio.Lock()
+        self._started = False
+        self._sent_at = time.monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run, and send what comes of it."""
+        # A task group and not a lone task.cancel(): a run that waits for its own tasks while it is being
+        # cancelled (stream_log does) would go on to its end.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_when_gone, receive, tasks.cancel_scope)
+            tasks.start_soon(self._ping, send)
+            with suppress(ClientGone):
+                await self._send_all(scope, receive, send)
+            tasks.cancel_scope.cancel()
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._values) as values:  # type: ignore[type-var]
+                async for value in values:
+                    await self._put(send, frame("data", self._encode(value)))
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever the run raised is the client's to know, translated)
+            response, data = self._failure(error)
+            async with self._lock:
+                if not self._started:
+                    self._started = True
+                    await response(scope, receive, send)
+                    return
+            await self._put(send, frame("error", data), last=True)
+        else:
+            await self._put(send, frame("end"), last=True)
+
+    async def _ping(self, send: Send) -> None:
+        while True:
+            silence_s = time.monotonic() - self._sent_at
+            if silence_s < self._ping_s:
+                await anyio.sleep(self._ping_s - silence_s)
+                continue
+            try:
+                await self._put(send, PING)
+            except ClientGone:
+                return  # the disconnect itself ends the run
+
+    async def _put(self, send: Send, body: bytes, *, last: bool = False) -> None:
+        """Send one event, the head before the first. Raises ClientGone."""
+        async with self._lock:
+            try:
+                if not self._started:
+                    self._started = True
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                    body = self._prelude + body
+                await send({"type": "http.response.body", "body": body, "more_body": not last})
+            except OSError:
+                raise ClientGone from None
+            self._sent_at = time.monotonic()
+
+
+def frame(name: str, data: bytes | None = None) -> bytes:
+    """One event; the data must be one line."""
+    line = b"" if data is None else b"data: " + data + b"\r\n"
+    return b"event: " + name.encode("ascii") + b"\r\n" + line + b"\r\n"

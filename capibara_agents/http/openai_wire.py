@@ -1,0 +1,238 @@
+"""OpenAI's shapes: bodies in, completions and chunks out. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from capibara_agents.errors import BadQuestion
+from capibara_agents.outcome import Answer
+from capibara_agents.runnable import Event, read_messages, read_request
+from capibara_agents.types import Candidate, Plan, Request, Usage
+
+# Parameters that mean something and that nothing here can honour: refused, never dropped in silence.
+REFUSED = {
+    "audio": "audio",
+    "functions": "functions; use tools",
+    "function_call": "function_call; use tool_choice",
+    "web_search_options": "web search",
+    "prediction": "prediction",
+}
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class Options(BaseModel):
+    """The body's own object `capibara`: how the question is to be answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: str | None = None
+    voters: list[str] | None = None
+    min_voters: int | None = None
+    max_voters: int | None = None
+    voting: str | None = None
+    template: str | None = None
+    quality: str | None = None
+    deadline_s: float | None = None
+    fallback: bool | None = None
+    stream: Literal["eager", "verified"] = "eager"
+    tests: str | None = None
+
+
+class ChatBody(BaseModel):
+    """POST /v1/chat/completions. Unknown fields are ignored, as OpenAI's clients expect."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = "capibara"
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1)
+    stop: str | list[str] | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    logit_bias: dict[str, float] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    capibara: Options | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _have_roles(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for number, message in enumerate(messages):
+            if not isinstance(message.get("role"), str):
+                raise ValueError(f"message {number} has no role")
+        return messages
+
+    @field_validator("response_format")
+    @classmethod
+    def _is_known_format(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and value.get("type") not in ("text", "json_object", "json_schema"):
+            raise ValueError("type must be text, json_object or json_schema")
+        return value
+
+
+def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
+    """The conversation and how to answer it. BadQuestion names what cannot be honoured."""
+    for name, what in REFUSED.items():
+        if (body.model_extra or {}).get(name) is not None:
+            raise _unsupported(name, f"This service has no {what}.")
+    if body.n is not None and body.n > 1:
+        raise _unsupported("n", "n: only one choice is returned.")
+    if body.tools and body.logprobs:
+        raise _unsupported("logprobs", "logprobs cannot be combined with tools.")
+    options = body.capibara or Options()
+    sampling = {
+        name: getattr(body, name)
+        for name in (
+            "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "top_logprobs", "logit_bias",
+            "tool_choice", "parallel_tool_calls",
+        )
+    }  # fmt: skip
+    sampling |= {
+        "max_tokens": body.max_completion_tokens or body.max_tokens,
+        "stop": [body.stop] if isinstance(body.stop, str) else body.stop or [],
+        "logprobs": bool(body.logprobs),
+        "response_format": _format(body.response_format),
+        "tools": body.tools or [],
+    }
+    chosen = options.model_dump(exclude_none=True, exclude={"stream"})
+    stream = options.stream if body.stream else "off"
+    request = read_request({**chosen, "model": body.model, "stream": stream, "sampling": sampling})
+    return read_messages(body.messages), request
+
+
+def _unsupported(param: str, message: str) -> BadQuestion:
+    return BadQuestion(message, param=param, code="unsupported_parameter")
+
+
+def _format(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if response_format is None or response_format["type"] == "text" else response_format
+
+
+def completion(answer: Answer, *, id: str, created_s: int, trace: bool) -> dict[str, Any]:
+    """A chat.completion object."""
+    candidate = answer.candidate
+    message: dict[str, Any] = {"role": "assistant", "content": candidate.content or None, "refusal": None}
+    if candidate.reasoning:
+        message["reasoning_content"] = candidate.reasoning
+    if candidate.tool_calls:
+        message["tool_calls"] = [dict(call) for call in candidate.tool_calls]
+    elif message["content"] is None:
+        message["content"] = ""
+    body = {
+        "id": id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": candidate.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": {"content": list(candidate.logprobs), "refusal": None} if candidate.logprobs else None,
+                "finish_reason": _finish(candidate),
+            }
+        ],
+        "usage": usage(candidate.usage),
+    }
+    return {**body, "capibara": answer.trace()} if trace else body
+
+
+def usage(used: Usage) -> dict[str, int]:
+    """OpenAI's usage object: the tokens of the candidate that is returned."""
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.total_tokens,
+    }
+
+
+def _finish(candidate: Candidate) -> str:
+    return candidate.finish_reason or ("tool_calls" if candidate.tool_calls else "stop")
+
+
+class Chunks:
+    """Makes the chat.completion.chunk objects of one stream."""
+
+    def __init__(self, *, id: str, created_s: int) -> None:
+        self._base = {"id": id, "object": "chat.completion.chunk", "created": created_s}
+        self._model = "capibara"
+        self._opened = False
+
+    def delta(self, event: Event) -> dict[str, Any]:
+        """A piece of the answer."""
+        delta: dict[str, Any] = {}
+        if event["content"]:
+            delta["content"] = event["content"]
+        if event["reasoning"]:
+            delta["reasoning_content"] = event["reasoning"]
+        if event["tool_calls"]:
+            delta["tool_calls"] = [dict(call) for call in event["tool_calls"]]
+        self._model = event["model"]
+        logprobs = {"content": list(event["logprobs"]), "refusal": None} if event["logprobs"] else None
+        return self._chunk(delta, logprobs=logprobs)
+
+    def whole(self, candidate: Candidate) -> dict[str, Any]:
+        """The answer in one piece, where none of it has been sent."""
+        calls = tuple({**call, "index": index} for index, call in enumerate(candidate.tool_calls))
+        return self.delta(
+            {
+                "model": candidate.model,
+                "content": candidate.content,
+                "reasoning": candidate.reasoning,
+                "tool_calls": calls,
+                "logprobs": candidate.logprobs,
+            }
+        )
+
+    def last(self, answer: Answer, *, trace: bool) -> dict[str, Any]:
+        """The one chunk with a finish_reason; verdict and trace ride on it."""
+        chunk = self._chunk({}, finish_reason=_finish(answer.candidate))
+        verdict = {"verified": answer.verdict.accepted, "degraded": answer.verdict.degraded}
+        chunk["capibara"] = {**verdict, **answer.trace()} if trace else verdict
+        return chunk
+
+    def used(self, answer: Answer) -> dict[str, Any]:
+        """The usage chunk: empty choices."""
+        return {**self._base, "model": self._model, "choices": [], "usage": usage(answer.candidate.usage)}
+
+    def _chunk(
+        self, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish_reason: str | None = None
+    ) -> dict[str, Any]:
+        if not self._opened:
+            self._opened = True
+            delta = {"role": "assistant", "content": "", **delta}
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return {**self._base, "model": self._model, "choices": [choice]}
+
+
+def plan_headers(plan: Plan) -> dict[str, str]:
+    """What is known of the decision before an answer: route, mode, models."""
+    return {"x-capibara-route": plan.tier, "x-capibara-mode": plan.mode, "x-capibara-models": ",".join(plan.models)}
+
+
+def decision_headers(answer: Answer) -> dict[str, str]:
+    """The whole decision, for an answer that is complete."""
+    return {
+        **plan_headers(answer.plan),
+        "x-capibara-agreement": f"{answer.ballot.agreement:.3f}",
+        "x-capibara-verified": str(answer.verdict.accepted).lower(),
+        "x-capibara-degraded": str(answer.verdict.degraded).lower(),
+    }

@@ -1,0 +1,368 @@
+"""The one door to LiteLLM: asks one model one question, streaming, and says what came of it.
+
+A claim on the fleet gives an endpoint; LiteLLM's Router learns it (and nothing that is not ready);
+langchain-openai's chat model converts messages, tools, usage and log-probabilities. LiteLLM retries nothing and
+falls back to nothing: the chain of a question is the graph's business, the same for streams and for answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Any, NoReturn
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import RunnableConfig
+from langchain_openai.chat_models.base import BaseChatOpenAI
+from pydantic import ConfigDict
+
+from capibara_agents.config import ModelSpec, prepare_libraries
+from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
+from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
+
+# OpenAI's code for a prompt that is too long, and llama-server's.
+CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer as it comes; empty fields say nothing."""
+
+    model: str
+    attempt: int
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """One model asked once."""
+
+    spec: ModelSpec
+    attempt: int
+    messages: Sequence[BaseMessage]
+    sampling: Sampling
+    deadline_s: float | None = None
+
+
+class Models:
+    """Asks the models of a fleet through LiteLLM's Router."""
+
+    def __init__(self, fleet: Fleet, *, load_wait_s: float) -> None:
+        self._fleet = fleet
+        self._load_wait_s = load_wait_s
+
+    @cached_property
+    def _router(self) -> Any:
+        return _new_router()
+
+    def warm(self) -> None:
+        """Import LiteLLM now (about 2.4 s) and not at the first question."""
+        _ = self._router
+
+    async def ask(
+        self,
+        inquiry: Inquiry,
+        *,
+        on_delta: Callable[[Delta], None] | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Candidate:
+        """The model's answer, or a candidate that says why there is none. Raises nothing but cancellation.
+
+        `on_delta` is called for every piece as it arrives.
+        """
+        answer = _Assembly(inquiry, on_delta)
+        try:
+            async with asyncio.timeout(inquiry.deadline_s):
+                await self._stream(inquiry, answer, config)
+        except TimeoutError:
+            error = ModelTimeout(f"{inquiry.spec.id} did not finish before the request's deadline.")
+            return answer.candidate(error, code="deadline")
+        except CapibaraError as error:
+            return answer.candidate(error)
+        return answer.candidate()
+
+    async def _stream(self, inquiry: Inquiry, answer: _Assembly, config: RunnableConfig | None) -> None:
+        spec = inquiry.spec
+        async with self._fleet.claim(spec.id, self._load_wait_s) as endpoint:
+            answer.claimed()
+            self._introduce(endpoint)
+            chat = FleetChat(spec=spec, router=self._router, model=spec.id)
+            arguments = _arguments(spec, inquiry.sampling)
+            try:
+                async with aclosing(chat.astream(list(inquiry.messages), config, **arguments)) as chunks:  # type: ignore[type-var]
+                    async for chunk in _each_within(chunks, spec):
+                        answer.add(chunk)
+            except (CapibaraError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # noqa: BLE001  (LiteLLM's and openai's errors share no base class)
+                _translate(error, spec)
+
+    def _introduce(self, endpoint: Endpoint) -> None:
+        """Tell the Router where the model answers now; it forgets where it answered before."""
+        router = self._router  # first: it sees to how LiteLLM is imported
+        from litellm.types.router import Deployment, LiteLLM_Params, ModelInfo  # noqa: PLC0415
+
+        router.upsert_deployment(
+            Deployment(
+                model_name=endpoint.model_id,
+                litellm_params=LiteLLM_Params(
+                    model=f"openai/{endpoint.model_id}",
+                    api_base=f"{endpoint.url}/v1",
+                    api_key=endpoint.api_key,
+                    max_retries=0,
+                ),
+                model_info=ModelInfo(id=endpoint.model_id),
+            )
+        )
+
+
+def _new_router() -> Any:
+    prepare_libraries()
+    import httpx  # noqa: PLC0415
+    import litellm  # noqa: PLC0415  (2.4 s; the command line must not pay for it)
+    from litellm.router import Router  # noqa: PLC0415
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    litellm.disable_streaming_logging = True
+    # A reused connection to llama-server breaks now and then; a new one on loopback costs 0.1 ms.
+    litellm.aclient_session = httpx.AsyncClient(
+        limits=httpx.Limits(max_keepalive_connections=0), timeout=httpx.Timeout(None), trust_env=False
+    )
+    return Router(
+        model_list=[],
+        num_retries=0,
+        max_fallbacks=0,
+        disable_cooldowns=True,
+        enable_pre_call_checks=False,
+    )
+
+
+class _Completions:
+    """LiteLLM's Router in the shape of openai's `chat.completions`, as langchain-openai calls it."""
+
+    def __init__(self, router: Any, spec: ModelSpec) -> None:
+        self._router = router
+        self._spec = spec
+
+    async def create(self, **payload: Any) -> Any:
+        response = await self._router.acompletion(**payload)
+        return _Stream(response) if payload.get("stream") else response
+
+
+class _Stream:
+    """LiteLLM's stream as an async context manager that closes the connection when left."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        return self._chunks  # type: ignore[no-any-return]
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class FleetChat(BaseChatOpenAI):
+    """langchain-openai's chat model with LiteLLM's Router in the place of the OpenAI client."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    def __init__(self, *, spec: ModelSpec, router: Any, **kwargs: Any) -> None:
+        completions = _Completions(router, spec)
+        super().__init__(
+            api_key="local",
+            client=completions,
+            async_client=completions,
+            root_client=completions,
+            root_async_client=completions,
+            stream_usage=True,
+            # Limits are kept in one place, around each chunk, where waiting for the first one counts too.
+            stream_chunk_timeout=None,
+            **kwargs,
+        )
+
+    @property
+    def _llm_type(self) -> str:
+        return "capibara-fleet"
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
+    ) -> ChatGenerationChunk | None:
+        """The library's conversion, which leaves out the reasoning text that llama-server sends."""
+        converted = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
+        if converted is not None and (choices := chunk.get("choices")):
+            reasoning = (choices[0].get("delta") or {}).get("reasoning_content")
+            if reasoning:
+                converted.message.additional_kwargs["reasoning_content"] = reasoning
+        return converted
+
+
+def _arguments(spec: ModelSpec, sampling: Sampling) -> dict[str, Any]:
+    """Keyword arguments for the chat model. What OpenAI's SDK would parse itself travels in extra_body."""
+    arguments = sampling.model_dump(exclude_none=True, exclude={"response_format", "stop", "tools", "logprobs"})
+    arguments["max_tokens"] = sampling.max_tokens or spec.max_tokens
+    if sampling.logprobs:
+        arguments["logprobs"] = True
+    if sampling.stop:
+        arguments["stop"] = list(sampling.stop)
+    if sampling.tools:
+        arguments["tools"] = list(sampling.tools)
+    extra: dict[str, Any] = {}
+    if sampling.response_format:
+        extra["response_format"] = sampling.response_format
+    if extra:
+        arguments["extra_body"] = extra
+    return arguments
+
+
+async def _each_within(chunks: AsyncIterator[Any], spec: ModelSpec) -> AsyncIterator[AIMessageChunk]:
+    """The chunks, each within the model's limit; ModelTimeout otherwise."""
+    iterator = aiter(chunks)
+    while True:
+        try:
+            async with asyncio.timeout(spec.timeout_s) as limit:
+                chunk = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ModelTimeout(f"{spec.id} gave no token within {spec.timeout_s:g} s.", model_id=spec.id) from error
+        yield chunk
+
+
+def _translate(error: Exception, spec: ModelSpec) -> NoReturn:
+    """A foreign error as one of ours. The only table of LiteLLM's errors."""
+    import openai  # noqa: PLC0415
+
+    cause: BaseException = getattr(error, "original_exception", None) or error
+    if isinstance(cause, openai.BadRequestError):
+        text = str(getattr(cause, "message", cause))
+        if any(code in text for code in CONTEXT_CODES):
+            raise BadQuestion(
+                f"The prompt does not fit into the {spec.context_tokens} tokens of {spec.id}.",
+                param="messages",
+                code="context_length_exceeded",
+            ) from error
+        raise BadQuestion(f"The server of {spec.id} refused the parameters of this request.") from error
+    if isinstance(cause, openai.APITimeoutError):
+        raise ModelTimeout(f"{spec.id} did not answer in time.", model_id=spec.id) from error
+    if isinstance(cause, openai.APIStatusError) and cause.status_code not in (500, 502, 503):
+        raise ModelError(f"The server of {spec.id} answered with HTTP {cause.status_code}.", model_id=spec.id) from error
+    raise ModelCrashed(f"The server of {spec.id} broke off the connection.", model_id=spec.id) from error
+
+
+@dataclass
+class _Assembly:
+    """Collects the pieces of one answer and its timings."""
+
+    inquiry: Inquiry
+    on_delta: Callable[[Delta], None] | None
+    asked_s: float = field(default_factory=time.monotonic)
+    claimed_s: float | None = None
+    first_s: float | None = None
+    whole: AIMessageChunk | None = None
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    tool_chunks: AIMessageChunk | None = None
+
+    def claimed(self) -> None:
+        self.claimed_s = time.monotonic()
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        delta = _delta(chunk, self.inquiry)
+        said_something = delta.content or delta.reasoning or delta.tool_calls
+        if said_something and self.first_s is None:
+            self.first_s = time.monotonic()
+        if delta.content:
+            self.content.append(delta.content)
+        if delta.reasoning:
+            self.reasoning.append(delta.reasoning)
+        if delta.tool_calls:
+            self.tool_chunks = chunk if self.tool_chunks is None else self.tool_chunks + chunk
+        self.logprobs.extend(delta.logprobs)
+        self.finish_reason = chunk.response_metadata.get("finish_reason") or self.finish_reason
+        if chunk.usage_metadata:
+            self.usage = Usage(
+                prompt_tokens=chunk.usage_metadata["input_tokens"],
+                completion_tokens=chunk.usage_metadata["output_tokens"],
+            )
+        if said_something and self.on_delta is not None:
+            self.on_delta(delta)
+
+    def candidate(self, error: CapibaraError | None = None, code: str | None = None) -> Candidate:
+        """What has come so far, as a value."""
+        now = time.monotonic()
+        claimed = self.claimed_s if self.claimed_s is not None else now
+        known = [entry["logprob"] for entry in self.logprobs if entry.get("logprob") is not None]
+        return Candidate(
+            model=self.inquiry.spec.id,
+            attempt=self.inquiry.attempt,
+            content="".join(self.content),
+            reasoning="".join(self.reasoning),
+            tool_calls=_tool_calls(self.tool_chunks),
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            logprobs=tuple(self.logprobs),
+            mean_logprob=sum(known) / len(known) if known else None,
+            timings=Timings(
+                wait_ms=round(1000 * (claimed - self.asked_s), 2),
+                ttft_ms=None if self.first_s is None else round(1000 * (self.first_s - claimed), 2),
+                total_ms=round(1000 * (now - self.asked_s), 2),
+            ),
+            error=None if error is None else code or getattr(error, "reason", error.code),
+            error_message="" if error is None else error.message,
+            retry_after_s=getattr(error, "retry_after_s", None),
+            emitted=self.on_delta is not None and self.first_s is not None,
+        )
+
+
+def _delta(chunk: AIMessageChunk, inquiry: Inquiry) -> Delta:
+    logprobs = chunk.response_metadata.get("logprobs") or {}
+    return Delta(
+        model=inquiry.spec.id,
+        attempt=inquiry.attempt,
+        content=chunk.text if isinstance(chunk.content, list) else chunk.content,
+        reasoning=chunk.additional_kwargs.get("reasoning_content", ""),
+        tool_calls=tuple(_tool_call_delta(call) for call in chunk.tool_call_chunks),
+        logprobs=tuple(logprobs.get("content") or ()),
+    )
+
+
+def _tool_call_delta(call: Any) -> dict[str, Any]:
+    """OpenAI's shape of a piece of a tool call."""
+    function = {"name": call.get("name"), "arguments": call.get("args") or ""}
+    piece = {"index": call.get("index") or 0, "function": {k: v for k, v in function.items() if v is not None}}
+    return {**piece, "id": call["id"], "type": "function"} if call.get("id") else piece
+
+
+def _tool_calls(chunk: AIMessageChunk | None) -> tuple[dict[str, Any], ...]:
+    """OpenAI's shape of whole tool calls; arguments stay the text the model wrote."""
+    if chunk is None:
+        return ()
+    return tuple(
+        {
+            "id": call.get("id") or "",
+            "type": "function",
+            "function": {"name": call.get("name") or "", "arguments": call.get("args") or ""},
+        }
+        for call in chunk.tool_call_chunks
+    )

@@ -1,0 +1,63 @@
+"""What becomes of an attempt: accepted, asked again, or returned as the best there is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from capibara_agents.types import Ballot, Candidate, Classification, Plan, Request, Verdict
+from capibara_agents.verify.checks import examine
+
+# Errors that another model, or another try, cannot mend: the request itself is wrong, or its time is over.
+HOPELESS = frozenset({"invalid_request", "context_length_exceeded", "deadline"})
+# Errors after which the same model, started anew, is worth another try when no other may answer.
+WORTH_REPEATING = frozenset({"model_crashed"})
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    *,
+    plan: Plan,
+    ballot: Ballot,
+    classification: Classification,
+    request: Request,
+    max_attempts: int,
+) -> Verdict:
+    """The verdict on the latest attempt, given all candidates so far."""
+    degraded = any(c.error for c in candidates)
+    winner = next((c for c in candidates if c.key == ballot.winner), None)
+    if winner is not None:
+        checks = examine(winner, classification, request)
+        if all(check.passed for check in checks):
+            return Verdict(accepted=True, checks=checks, candidate=winner.key, final=True, degraded=degraded)
+        if not _may_ask_again(candidates, plan, max_attempts):
+            return _best_there_is(candidates, classification, request, degraded)
+        return Verdict(accepted=False, checks=checks, candidate=winner.key, final=False, degraded=degraded)
+    if _may_ask_again(candidates, plan, max_attempts):
+        return Verdict(accepted=False, candidate=None, final=False, degraded=degraded)
+    return _best_there_is(candidates, classification, request, degraded)
+
+
+def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: int) -> bool:
+    if not plan.chain or any(c.emitted for c in candidates):
+        return False
+    latest = [c for c in candidates if c.attempt == plan.attempt]
+    if any(c.error in HOPELESS for c in latest):
+        return False
+    only_itself = set(plan.chain) <= set(plan.models)
+    if all(c.error for c in latest):
+        return not only_itself or all(c.error in WORTH_REPEATING for c in latest)
+    # The same model asked the same question says the same again.
+    answered_attempts = {c.attempt for c in candidates if c.error is None}
+    return not only_itself and len(answered_attempts) < max_attempts
+
+
+def _best_there_is(
+    candidates: Sequence[Candidate], classification: Classification, request: Request, degraded: bool
+) -> Verdict:
+    """Attempts are spent: the candidate with the fewest failed checks, the earlier one on a tie."""
+    judged = [(c, examine(c, classification, request)) for c in candidates if c.has_answer]
+    if not judged:
+        return Verdict(accepted=False, candidate=None, final=True, degraded=degraded)
+    best, checks = min(judged, key=lambda pair: sum(not check.passed for check in pair[1]))
+    accepted = all(check.passed for check in checks)
+    return Verdict(accepted=accepted, checks=checks, candidate=best.key, final=True, degraded=degraded)

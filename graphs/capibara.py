@@ -1,0 +1,304 @@
+"""The state machine: classify -> route -> generate -> vote -> verify, and back to route while that can help.
+
+    START -> classify -> route -> generate (one per model, side by side) -> vote -> verify -> END
+                           ^                                                          |
+                           +--------------- rejected or failed, and more to ask ------+
+
+A node is named like the module that does its work, and writes the key named after its product. Services reach
+the nodes by closure; the context of a run is a `Request`, plain knobs only. verify also appends the answer that
+it lets through to `messages`, where chat clients look for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Annotated, Any, cast
+
+from langchain_core.messages import AnyMessage, BaseMessage
+from langgraph.config import get_config
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Send, StreamWriter
+from typing_extensions import TypedDict
+
+from capibara_agents import route as routing
+from capibara_agents import vote as voting
+from capibara_agents.classify import Classifier
+from capibara_agents.config import Settings
+from capibara_agents.embedder import Embedder
+from capibara_agents.models import Delta, Inquiry, Models
+from capibara_agents.outcome import settle
+from capibara_agents.templates import apply as apply_template
+from capibara_agents.types import Ballot, Candidate, Classification, Fleet, Language, Plan, Request, Verdict
+from capibara_agents.verify import judge
+
+# Each attempt is four steps; ten attempts and the classification stay below this.
+RECURSION_LIMIT = 60
+
+
+def gather(before: list[Candidate], new: list[Candidate] | None) -> list[Candidate]:
+    """Candidates add up within a run; None, from the first node of the next run on a thread, clears them."""
+    return [] if new is None else [*before, *new]
+
+
+def note(before: dict[str, float], new: dict[str, float]) -> dict[str, float]:
+    """Timings add up within a run; the first node's start a new page."""
+    return new if "classify" in new else before | new
+
+
+class InputState(TypedDict):
+    """What a caller gives: a conversation."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+class State(InputState):
+    """What a run knows; every key has one writer."""
+
+    classification: Classification
+    plan: Plan
+    candidates: Annotated[list[Candidate], gather]
+    ballot: Ballot
+    verdict: Verdict
+    timings_ms: Annotated[dict[str, float], note]
+    started_s: float
+
+
+class Task(TypedDict):
+    """What one branch of generate gets: the conversation and the model to ask."""
+
+    messages: list[AnyMessage]
+    plan: Plan
+    model: str
+    reply_language: Language | None
+    deadline_s: float | None
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that the nodes use."""
+
+    settings: Settings
+    fleet: Fleet
+    classifier: Classifier
+    embedder: Embedder
+    models: Models
+
+
+Graph = CompiledStateGraph[State, Request, InputState, State]
+
+
+def build(services: Services, *, checkpointer: Any = None) -> Graph:
+    """The compiled graph over these services."""
+    nodes = Nodes(services)
+    graph = StateGraph(State, context_schema=Request, input_schema=InputState)
+    graph.add_node("classify", nodes.classify)
+    graph.add_node("route", nodes.route)
+    graph.add_node("generate", nodes.generate, input_schema=Task)
+    graph.add_node("vote", nodes.vote, defer=True)
+    graph.add_node("verify", nodes.verify)
+    graph.add_edge(START, "classify")
+    graph.add_edge("classify", "route")
+    graph.add_conditional_edges("route", nodes.ask_all, ["generate"])
+    graph.add_edge("generate", "vote")
+    graph.add_edge("vote", "verify")
+    graph.add_conditional_edges("verify", nodes.ask_again, {"route": "route", END: END})
+    return graph.compile(checkpointer=checkpointer, name="capibara").with_config(recursion_limit=RECURSION_LIMIT)
+
+
+class Nodes:
+    """The five nodes and the two decisions between them."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def classify(self, state: InputState, runtime: Runtime[Request]) -> dict[str, Any]:
+        """What is asked: language, domain, complexity, modality."""
+        started = time.monotonic()
+        request = _request(runtime)
+        classification = self._services.classifier.classify(state["messages"]).model_copy(
+            update={"wants_tools": bool(request.sampling.tools), "wants_json": bool(request.sampling.response_format)}
+        )
+        return {
+            "classification": classification,
+            "candidates": None,
+            "started_s": started,
+            "timings_ms": {"classify": _ms_since(started)},
+        }
+
+    def route(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+        """Whom to ask now."""
+        started = time.monotonic()
+        previous = _previous_plan(state)
+        if previous is None:
+            situation = routing.Situation(
+                classification=state["classification"],
+                request=_request(runtime),
+                settings=self._services.settings,
+                fleet=self._services.fleet.snapshot(),
+            )
+            plan = routing.first_plan(situation)
+        else:
+            plan = routing.next_plan(previous, _own(state))
+        runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
+        return {"plan": plan, "timings_ms": {"route": _ms_since(started)}}
+
+    def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
+        """One branch of generate for each model of the plan."""
+        limit = _request(runtime).deadline_s
+        left = None if limit is None else max(limit - (time.monotonic() - state["started_s"]), 0.001)
+        return [
+            Send(
+                "generate",
+                Task(
+                    messages=state["messages"],
+                    plan=state["plan"],
+                    model=model,
+                    reply_language=state["classification"].reply_language,
+                    deadline_s=left,
+                ),
+            )
+            for model in state["plan"].models
+        ]
+
+    async def generate(self, state: Task, runtime: Runtime[Request]) -> dict[str, Any]:
+        """Ask one model; its candidate is an answer or says why there is none."""
+        request, plan = _request(runtime), state["plan"]
+        sampling = request.sampling
+        if plan.mode == "consensus" and request.voting == "confidence":
+            sampling = sampling.model_copy(update={"logprobs": True})
+        inquiry = Inquiry(
+            spec=self._services.settings.spec(state["model"]),
+            attempt=plan.attempt,
+            messages=apply_template(request.template, state["messages"], state["reply_language"]),
+            sampling=sampling,
+            deadline_s=state["deadline_s"],
+        )
+        live = request.stream == "eager" and plan.mode != "consensus"
+        emit = _emitter(runtime.stream_writer) if live else None
+        candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
+        runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate)})
+        return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
+
+    def vote(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+        """Weigh the candidates of the latest attempt; a single one passes through."""
+        started = time.monotonic()
+        plan, request = state["plan"], _request(runtime)
+        candidates = _of_attempt(_own(state), plan)
+        if plan.mode != "consensus" or len(plan.models) == 1:
+            ballot = voting.pass_through(candidates)
+        else:
+            ballot = voting.count(
+                candidates,
+                matter=_matter(state),
+                method=request.voting,
+                weights=plan.weights,
+                similarity=self._similarity(candidates),
+            )
+        runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
+        return {"ballot": ballot, "timings_ms": {"vote": _ms_since(started)}}
+
+    def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+        """Check the winner; the answer that is let through joins the conversation."""
+        started = time.monotonic()
+        candidates = _own(state)
+        verdict = judge(
+            candidates,
+            plan=state["plan"],
+            ballot=state["ballot"],
+            classification=state["classification"],
+            request=_request(runtime),
+            max_attempts=self._services.settings.routing.max_attempts,
+        )
+        runtime.stream_writer({"event": "verdict", "verdict": verdict.model_dump(mode="json")})
+        update: dict[str, Any] = {"verdict": verdict, "timings_ms": {"verify": _ms_since(started)}}
+        if verdict.final and verdict.candidate is not None:
+            answer = settle({**state, "candidates": candidates, "verdict": verdict})
+            update["messages"] = [answer.message()]
+        return update
+
+    def ask_again(self, state: State) -> str:
+        """Back to route, or done."""
+        return END if state["verdict"].final else "route"
+
+    def _similarity(self, candidates: Sequence[Candidate]) -> list[list[float]] | None:
+        contents = [c.content for c in candidates if c.has_answer]
+        if len(contents) < 2:
+            return None
+        vectors = self._services.embedder.embed_many(contents)
+        similarity: list[list[float]] = (vectors @ vectors.T).tolist()
+        return similarity
+
+
+def _request(runtime: Runtime[Request]) -> Request:
+    """The run's context; Studio and the LangGraph API may give none."""
+    return runtime.context or Request()
+
+
+def _previous_plan(state: State) -> Plan | None:
+    """The plan this run made before; the first time round there is none."""
+    plan, verdict = state.get("plan"), state.get("verdict")
+    return None if plan is None or verdict is None or verdict.final else plan
+
+
+def _of_attempt(candidates: Sequence[Candidate], plan: Plan) -> list[Candidate]:
+    """The candidates of the plan's attempt, in the order in which they were chosen."""
+    latest = [c for c in candidates if c.attempt == plan.attempt]
+    return sorted(latest, key=lambda c: plan.models.index(c.model))
+
+
+def _own(state: State) -> list[Candidate]:
+    return state["candidates"]
+
+
+def _matter(state: State) -> voting.Matter:
+    classification = state["classification"]
+    return voting.Matter(
+        question=last_user_text(state["messages"]),
+        domain=classification.domain,
+        wants_json=classification.wants_json,
+    )
+
+
+def last_user_text(messages: Sequence[BaseMessage]) -> str:
+    """The text of the last question of a conversation; empty when there is none."""
+    return next((str(m.text) for m in reversed(messages) if m.type == "human"), "")
+
+
+def _emitter(write: StreamWriter) -> Any:
+    def emit(delta: Delta) -> None:
+        write({"event": "delta", **asdict(delta)})
+
+    return emit
+
+
+def _progress(candidate: Candidate) -> dict[str, Any]:
+    """A candidate for those who watch: all but its words, which a verdict has yet to let through."""
+    return candidate.model_dump(mode="json", exclude={"content", "reasoning", "tool_calls", "logprobs"})
+
+
+def _ms_since(started_s: float) -> float:
+    return round(1000 * (time.monotonic() - started_s), 3)
+
+
+def drawing(*, as_ascii: bool = False) -> str:
+    """The state machine as mermaid (or ASCII) text; no service is made for it."""
+    shape = build(cast(Services, None)).get_graph()
+    return shape.draw_ascii() if as_ascii else shape.draw_mermaid()
+
+
+@cache
+def studio() -> Graph:
+    """The graph for LangGraph Studio and `langgraph dev`, over the configuration found where they were started.
+
+    One for the process: the factory is called for each request, and a fleet is not.
+    """
+    # The one way back up to assembly, named in the import contract: LangGraph's tools load a graph by this file.
+    from capibara_agents.assembly import build_graph  # noqa: PLC0415
+
+    return build_graph()

@@ -1,0 +1,52 @@
+"""What this machine has to compute with: cores and instruction-set features, read from the system."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True)
+class CpuFacts:
+    """`cores` are those this process may keep busy: physical ones, less what affinity and cgroup forbid."""
+
+    architecture: str
+    cores: int
+    features: frozenset[str]
+
+
+def read_cpu() -> CpuFacts:
+    """Reads /proc/cpuinfo, the affinity mask and the cgroup's quota; never fails, counts one core at least."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or usable
+    cores = min(physical, usable, _quota_cores() or usable)
+    return CpuFacts(platform.machine(), max(1, cores), features_of(text))
+
+
+def features_of(cpuinfo: str) -> frozenset[str]:
+    """The feature words of /proc/cpuinfo: its `flags` line on x86, its `Features` line on ARM."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _quota_cores() -> int | None:
+    """Whole cores of the cgroup's CPU quota, at least one; None without a quota."""
+    try:
+        quota, period = CGROUP_CPU_MAX.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, int(quota) // int(period))

@@ -1,0 +1,115 @@
+"""Which llama-server there is, and which flags it knows.
+
+The operator's own binary (`runtime.llama_server`) wins; otherwise the one that was compiled together with
+llama-cpp-python, found by its files, because importing that package would load the whole library.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from capibara_agents.config import Settings, child_environment
+from capibara_agents.errors import EngineError
+from capibara_agents.runtime.exits import last_words, signal_name
+
+DISTRIBUTION = "llama-cpp-python"
+PROBE_TIMEOUT_S = 30.0
+_FLAG = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A llama-server that runs on this machine."""
+
+    binary: Path
+    version: str
+    flags: frozenset[str]
+
+
+def find_engine(settings: Settings) -> Engine:
+    """Locates and probes the binary. Raises EngineError when there is none, or it does not run here."""
+    binary = find_binary(settings)
+    stat = binary.stat()
+    return _probe(binary, stat.st_mtime_ns, stat.st_size)
+
+
+def find_binary(settings: Settings) -> Path:
+    """The binary's path, not yet tried. Raises EngineError when it is absent or not executable."""
+    chosen = settings.runtime.llama_server
+    binary = chosen if chosen is not None else _compiled_here()
+    if not binary.is_file():
+        remedy = (
+            "correct runtime.llama_server"
+            if chosen
+            else "install llama-cpp-python with the build settings of pyproject.toml, or set runtime.llama_server"
+        )
+        raise EngineError(f"There is no llama-server at {binary}; {remedy}.")
+    if not os.access(binary, os.X_OK):
+        raise EngineError(f"{binary} is not executable; give it the permission with chmod +x.")
+    return binary
+
+
+def _compiled_here() -> Path:
+    try:
+        distribution = importlib.metadata.distribution(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise EngineError(
+            f"{DISTRIBUTION} is not installed, so there is no llama-server; install it, or set runtime.llama_server."
+        ) from error
+    return Path(str(distribution.locate_file("bin/llama-server")))
+
+
+@lru_cache(maxsize=8)
+def _probe(binary: Path, _mtime_ns: int, _size_bytes: int) -> Engine:
+    """Asks the binary itself; the file's time and size make a rebuilt one be asked again."""
+    help_text = _ask(binary, "--help")
+    flags = flags_of(help_text)
+    if "--model" not in flags:
+        raise EngineError(f"{binary} is not a llama-server: its --help names no --model; correct runtime.llama_server.")
+    return Engine(binary, version_of(_ask(binary, "--version")), flags)
+
+
+def _ask(binary: Path, question: str) -> str:
+    try:
+        done = subprocess.run(
+            [str(binary), question],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            env=child_environment({}),
+            check=False,
+        )
+    except OSError as error:
+        raise EngineError(f"{binary} cannot be run ({error.strerror}); it may be built for another machine.") from error
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"{binary} {question} gave no answer within {PROBE_TIMEOUT_S:.0f} s; replace it.") from error
+    output = (done.stdout + done.stderr).decode("utf-8", errors="replace")
+    if done.returncode in (-4, 132):
+        raise EngineError(f"{binary} is built for another CPU (illegal instruction); build it on this machine.")
+    if done.returncode != 0:
+        how = signal_name(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
+        raise EngineError(f"{binary} {question} fails with {how}: {last_words(output)}")
+    return output
+
+
+def flags_of(help_text: str) -> frozenset[str]:
+    """Every flag that --help defines; one that is only mentioned in an explanation is not defined."""
+    found: set[str] = set()
+    for line in help_text.splitlines():
+        if line.startswith("-") and not line.startswith("-----"):
+            # Explanations begin after two blanks; flags are separated by a comma and one or more blanks.
+            head = re.sub(r",\s+", ",", line).partition("  ")[0]
+            found.update(_FLAG.findall(head))
+    return frozenset(found)
+
+
+def version_of(text: str) -> str:
+    """The words after `version:`, else the first line."""
+    match = re.search(r"version:\s*(.+)", text)
+    return (match[1] if match else text.strip().partition("\n")[0]).strip()

@@ -1,0 +1,105 @@
+"""Bytes: what a model's server will need, what the machine gives, what a process really holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from capibara_agents.config import ModelSpec
+from capibara_agents.runtime.gguf import Gguf
+
+GIB = 2**30
+MIB = 2**20
+CGROUP_MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
+# Bits an element takes in llama.cpp's cache types, the block's scale included.
+CACHE_BITS = {
+    "f32": 32.0,
+    "f16": 16.0,
+    "bf16": 16.0,
+    "q8_0": 8.5,
+    "q5_1": 6.0,
+    "q5_0": 5.5,
+    "q4_1": 5.0,
+    "q4_0": 4.5,
+    "iq4_nl": 4.5,
+}
+MICRO_BATCH_TOKENS = 512
+# Every so many layers one sees the whole context; llama.cpp knows this by architecture, the file often does not say.
+WINDOW_PERIOD = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
+# What llama-server keeps besides weights and caches: code, vocabulary, HTTP threads.
+PROCESS_BYTES = 64 * MIB
+# Its own default is 8 GiB for each server, which five of them on one machine cannot have.
+PROMPT_CACHE_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Need:
+    """The predicted memory of one server, in bytes."""
+
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    prompt_cache_bytes: int = PROMPT_CACHE_BYTES
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.prompt_cache_bytes + PROCESS_BYTES
+
+
+def predict(spec: ModelSpec, gguf: Gguf, mmproj_bytes: int = 0) -> Need:
+    """Weights, KV cache for all slots, and compute buffers, from the file's own numbers."""
+    return Need(
+        weights_bytes=gguf.size_bytes + mmproj_bytes,
+        cache_bytes=cache_bytes(spec, gguf),
+        compute_bytes=compute_bytes(spec, gguf),
+    )
+
+
+def cache_bytes(spec: ModelSpec, gguf: Gguf) -> int:
+    """The KV cache of all slots; layers that see a sliding window keep that window and one micro-batch only."""
+    heads = gguf.number("attention.head_count", 1)
+    kv_heads = gguf.number("attention.head_count_kv", heads)
+    head_size = gguf.number("embedding_length") // max(1, heads)
+    key = gguf.number("attention.key_length", head_size) * CACHE_BITS.get(spec.cache_type_k, 16.0)
+    value = gguf.number("attention.value_length", head_size) * CACHE_BITS.get(spec.cache_type_v, 16.0)
+    layers, window = gguf.number("block_count"), gguf.number("attention.sliding_window")
+    period = WINDOW_PERIOD.get(gguf.architecture, 1) if window else 1
+    full = layers // period
+    tokens = full * spec.context_tokens + (layers - full) * min(spec.context_tokens, window + MICRO_BATCH_TOKENS)
+    return int(spec.slots * tokens * kv_heads * (key + value) / 8)
+
+
+def compute_bytes(spec: ModelSpec, gguf: Gguf) -> int:
+    """Activations of one micro-batch, and its attention scores where flash attention is off."""
+    batch = min(spec.batch_tokens or MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
+    width = max(gguf.number("feed_forward_length"), gguf.number("embedding_length"))
+    vocabulary = gguf.number("vocab_size", 32_000)
+    heads = gguf.number("attention.head_count", 1)
+    scores = heads * spec.context_tokens * batch * 4 if spec.flash_attention == "off" else 0
+    return batch * 4 * (4 * width + vocabulary) + scores
+
+
+def machine_bytes() -> int:
+    """The machine's memory, or the cgroup's limit where that is less."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = CGROUP_MEMORY_MAX.read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def default_budget_bytes(total_bytes: int) -> int:
+    """Everything but a reserve for the system, Capibara and the page cache: a tenth, 2 GiB at least, half at most."""
+    reserve = min(max(2 * GIB, total_bytes // 10), total_bytes // 2)
+    return total_bytes - reserve
+
+
+def resident_bytes(pid: int) -> int | None:
+    """What the process holds in memory now, mapped files included; None when it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None

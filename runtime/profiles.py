@@ -1,0 +1,93 @@
+"""How llama-server is started for one model on this CPU: a pure function from facts to arguments.
+
+A flag that is not essential is used only if the binary's own --help defines it, because names change between
+releases; an essential one is always given, so that a binary without it fails loudly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from capibara_agents.config import ModelSpec
+from capibara_agents.runtime.cpu import CpuFacts
+from capibara_agents.runtime.memory import GIB, MIB, PROMPT_CACHE_BYTES
+
+# (weights up to so many bytes, threads worth having): small models stop gaining early.
+THREADS_BY_SIZE = ((3 * GIB, 16), (13 * GIB, 32))
+# Sliding-window models keep copies of their window for reuse, 32 a slot by default, hundreds of MB each.
+CONTEXT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to start: arguments, and variables on top of the inherited ones. The key stays out of `ps`."""
+
+    model_id: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False, default_factory=dict)
+
+
+def threads_for(spec: ModelSpec, cpu: CpuFacts, weights_bytes: int) -> int:
+    """The model's own number, else as many cores as its size can use."""
+    if spec.threads:
+        return spec.threads
+    worth = next((threads for size, threads in THREADS_BY_SIZE if weights_bytes <= size), cpu.cores)
+    return max(1, min(cpu.cores, worth))
+
+
+def build_command(
+    spec: ModelSpec,
+    *,
+    binary: Path,
+    flags: frozenset[str],
+    threads: int,
+    model_file: Path,
+    mmproj_file: Path | None,
+    api_key: str,
+    crowded: bool,
+    port: int = 0,
+) -> Command:
+    """`crowded`: the fleet's busy threads may exceed the cores, so idle ones must sleep rather than spin."""
+    arguments = [*spec.command_prefix, str(binary), "--model", str(model_file), "--host", "127.0.0.1"]
+    arguments += ["--port", str(port), "--threads", str(threads), "--parallel", str(spec.slots)]
+    arguments += ["--ctx-size", str(spec.context_tokens * spec.slots)]
+    for name, values in _optional(spec, mmproj_file, crowded):
+        if name in flags:
+            arguments += [name, *values]
+    environment = {"LLAMA_API_KEY": api_key, "LLAMA_SERVER_ROUTER_PORT": "1"}
+    if crowded:
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    return Command(spec.id, (*arguments, *spec.extra_args), environment)
+
+
+def _optional(spec: ModelSpec, mmproj_file: Path | None, crowded: bool) -> Sequence[tuple[str, tuple[str, ...]]]:
+    chosen: list[tuple[str, tuple[str, ...]]] = [
+        ("--alias", (spec.id,)),
+        ("--offline", ()),
+        ("--metrics", ()),
+        ("--slots", ()),
+        ("--no-ui", ()),
+        ("--jinja", ()),
+        ("--no-context-shift", ()),
+        ("--flash-attn", (spec.flash_attention,)),
+        ("--cache-type-k", (spec.cache_type_k,)),
+        ("--cache-type-v", (spec.cache_type_v,)),
+        ("--cache-ram", (str(PROMPT_CACHE_BYTES // MIB),)),
+        ("--ctx-checkpoints", (str(CONTEXT_CHECKPOINTS),)),
+    ]
+    if spec.batch_tokens:
+        chosen.append(("--batch-size", (str(spec.batch_tokens),)))
+    if spec.chat_template:
+        chosen.append(("--chat-template", (spec.chat_template,)))
+    if spec.reasoning_format:
+        chosen.append(("--reasoning-format", (spec.reasoning_format,)))
+    if spec.chat_template_kwargs:
+        chosen.append(("--chat-template-kwargs", (json.dumps(spec.chat_template_kwargs, sort_keys=True),)))
+    if mmproj_file:
+        chosen.append(("--mmproj", (str(mmproj_file),)))
+    if crowded:
+        chosen.append(("--poll", ("0",)))
+    return chosen
