@@ -116,9 +116,7 @@ def json_answer(content: str) -> Canonical | None:
         value = json.loads(fenced.group(1) if fenced else content)
     except ValueError:
         return None
-    return Canonical(
-        kind=AnswerKind.json, value=json.dumps(value, sort_keys=True, ensure_ascii=False), confidence=1.0
-    )
+    return Canonical(kind=AnswerKind.json, value=json.dumps(value, sort_keys=True, ensure_ascii=False), confidence=1.0)
 
 
 def plain_text(content: str) -> str:
@@ -129,7 +127,5 @@ def plain_text(content: str) -> str:
 
 
 def _after_last_marker(content: str) -> str | None:
-    last = None
-    for last in _MARKER.finditer(content):
-        pass
-    return None if last is None else content[last.end() :]
+    ends = [match.end() for match in _MARKER.finditer(content)]
+    return content[ends[-1] :] if ends else None

@@ -138,7 +138,13 @@ _FRAMES = (
     _sign("long_context", 2.0, r"^\s*(?:question|pregunta)\s*:"),
 )
 # These are about something that must be there: without a sign of it a similar topic means little.
-_UNSHOWN: dict[Domain, float] = {"vision": -3.0, "long_context": -1.5, "translation": -2.5, "sql": -1.0, "summarization": -1.5}
+_UNSHOWN: dict[Domain, float] = {
+    "vision": -3.0,
+    "long_context": -1.5,
+    "translation": -2.5,
+    "sql": -1.0,
+    "summarization": -1.5,
+}
 _QUESTION = re.compile(
     r"^\W*(?:in |on |at |to |from |en |de |a |por |para |con |desde |sobre )?(?:the )?(?:who|whom|whose|what|when|where|which|"
     r"why|how|is|are|was|were|do|does|did|can|could|will|would|has|have|should|qu[eé]|qui[eé]n(?:es)?|cu[aá]l(?:es)?|"

@@ -263,7 +263,8 @@ def _translate(error: Exception, spec: ModelSpec) -> NoReturn:
     if isinstance(cause, openai.APITimeoutError):
         raise ModelTimeout(f"{spec.id} did not answer in time.", model_id=spec.id) from error
     if isinstance(cause, openai.APIStatusError) and cause.status_code not in (500, 502, 503):
-        raise ModelError(f"The server of {spec.id} answered with HTTP {cause.status_code}.", model_id=spec.id) from error
+        message = f"The server of {spec.id} answered with HTTP {cause.status_code}."
+        raise ModelError(message, model_id=spec.id) from error
     raise ModelCrashed(f"The server of {spec.id} broke off the connection.", model_id=spec.id) from error
 
 
@@ -281,7 +282,7 @@ class _Assembly:
     reasoning: list[str] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     tool_chunks: AIMessageChunk | None = None
 
     def claimed(self) -> None:

@@ -71,9 +71,7 @@ def explain(classification: Classification, plan: Plan, language: Language) -> d
         "models": list(plan.models),
         "chain": list(plan.chain),
         "confidence": round(classification.confidence, 4),
-        "neighbours": [
-            {"id": n.id, "score": round(n.score, 4), "domain": n.domain} for n in classification.neighbours
-        ],
+        "neighbours": [{"id": n.id, "score": round(n.score, 4), "domain": n.domain} for n in classification.neighbours],
         "reason": sentence(plan.reason.code, language, **plan.reason.values),
         "reason_code": plan.reason.code,
     }

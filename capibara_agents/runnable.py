@@ -77,9 +77,7 @@ class GraphRunnable(Runnable[Input, AIMessage]):
         """The answer; the decision is in its response_metadata["capibara"]."""
         return await self._acall_with_config(self._answer_message, input, config, **kwargs)
 
-    async def _answer_message(
-        self, input: Input, run_manager: Any, config: RunnableConfig, **kwargs: Any
-    ) -> AIMessage:
+    async def _answer_message(self, input: Input, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> AIMessage:
         messages, request = _read(input, config, kwargs)
         return (await self.answer(messages, request, config)).message()
 

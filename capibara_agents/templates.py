@@ -1,9 +1,9 @@
 """Prompt templates: text files with a front matter that lists their variables.
 
-    ---
-    variables: [language]
-    ---
-    Write in $language.
+---
+variables: [language]
+---
+Write in $language.
 """
 
 from __future__ import annotations

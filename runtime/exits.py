@@ -17,6 +17,7 @@ _WORDS: tuple[tuple[ExitKind, tuple[str, ...]], ...] = (
     ("bad_flag", ("invalid argument:", "error while handling argument", "to show complete usage, run with -h")),
     ("bad_file", ("error loading model", "failed to load model", "failed to open gguf file", "invalid magic")),
 )
+_FATAL = ("GGML_ASSERT", "ggml_abort", "terminate called", "alloc", "out of memory", "exiting due to")
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ def classify_exit(model_id: str, code: int, log_tail: str, *, was_ready: bool) -
     kind: ExitKind = "crash"
     if not was_ready and not number:
         kind = next((kind for kind, marks in _WORDS if any(mark in words for mark in marks)), "crash")
-    elif number == signal.SIGKILL:
-        kind = "crash"
-    return Exit(kind, code, _sentence(kind, model_id, code, number, last_words(log_tail)))
+    said = fatal_words(log_tail) if was_ready else last_words(log_tail)
+    return Exit(kind, code, _sentence(kind, model_id, code, number, said))
 
 
 def _sentence(kind: ExitKind, model_id: str, code: int, number: int, words: str) -> str:
@@ -72,6 +72,11 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def fatal_words(log_tail: str) -> str:
+    """Like `last_words`, but only lines of the engine's own collapse: those about requests may quote them."""
+    return last_words("\n".join(line for line in log_tail.splitlines() if any(mark in line for mark in _FATAL)))
 
 
 def last_words(log_tail: str) -> str:

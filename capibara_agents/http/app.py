@@ -15,9 +15,7 @@ from capibara_agents.http.house import House
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-DECISION_HEADERS = [
-    f"x-capibara-{name}" for name in ("route", "mode", "models", "agreement", "verified", "degraded")
-]
+DECISION_HEADERS = [f"x-capibara-{name}" for name in ("route", "mode", "models", "agreement", "verified", "degraded")]
 
 
 def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:

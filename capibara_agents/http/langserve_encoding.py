@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
@@ -36,7 +37,7 @@ from pydantic import (
 from capibara_agents.errors import CapibaraError
 
 MAX_DEPTH = 100
-MAX_VALUES = 200_000  # a quarter of a second of one core
+MAX_VALUES = 200_000  # well under a second of one core
 MAX_INT_BITS = 1000  # more does not fit a double, and Python refuses to print very long integers
 MAX_CONFIG_CHARS = 65_536
 
@@ -90,9 +91,17 @@ class _Plain:
         return CYCLE if id(value) in self._above else ""
 
     def _converted(self, value: Any) -> Any:
+        # The parts of a token come first: a chunk is encoded for each.
+        if type(value) is dict or type(value) is list:
+            return self._collection(value)
+        if isinstance(value, BaseModel) and not isinstance(value, Runnable):
+            return self._model(value)
         for kinds, convert in _SCALARS:
             if isinstance(value, kinds):
                 return convert(value)
+        return self._collection(value)
+
+    def _collection(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {_key(key): self.of(value[key]) for key in self._bounded(value)}
         if isinstance(value, Sequence):
@@ -105,8 +114,6 @@ class _Plain:
         return self._object(value)
 
     def _object(self, value: Any) -> Any:
-        if isinstance(value, BaseModel) and not isinstance(value, Runnable):
-            return self._model(value)
         if isinstance(value, Send):
             return {"node": self.of(value.node), "arg": self.of(value.arg)}
         if dataclasses.is_dataclass(value) and not isinstance(value, Runnable):
@@ -121,12 +128,16 @@ class _Plain:
         if isinstance(value, RootModel):
             return self.of(value.root)
         # Field by field: a dump by declared types would cut an AIMessage down to a BaseMessage.
-        names = [name for name, field in type(value).model_fields.items() if not field.exclude]
-        shown = {name: self.of(getattr(value, name)) for name in names}
+        shown = {name: self.of(getattr(value, name)) for name in _shown_fields(type(value))}
         shown.update({_key(name): self.of(item) for name, item in (value.model_extra or {}).items()})
         if isinstance(value, ChatPromptValue):
             shown.setdefault("type", "ChatPromptValueConcrete")  # the name under which a client revives it
         return shown
+
+
+@lru_cache(maxsize=512)
+def _shown_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(name for name, field in model.model_fields.items() if not field.exclude)
 
 
 def _text(value: str) -> str:
@@ -173,6 +184,8 @@ _SCALARS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 
 
 def _key(key: Any) -> str:
+    if type(key) is str:
+        return _text(key)
     value = plain(key)
     if isinstance(value, str):
         return value

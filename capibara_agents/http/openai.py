@@ -194,9 +194,7 @@ class _Call:
             await events.close()
             raise
         headers = wire.plan_headers(plan) if plan else {}
-        return EventSourceResponse(
-            self._sent(first, events), ping=max(1, round(limit_s)), sep="\n", headers=headers
-        )
+        return EventSourceResponse(self._sent(first, events), ping=max(1, round(limit_s)), sep="\n", headers=headers)
 
     async def _sent(self, first: Event | Answer | None, events: _Ahead) -> AsyncIterator[ServerSentEvent]:
         chunks = wire.Chunks(id=self.id, created_s=self.created_s)
@@ -217,7 +215,8 @@ class _Call:
         except CapibaraError as error:
             # The status is long sent: the stream says what happened and ends without a [DONE].
             yield ServerSentEvent(json.dumps(body_of(error), ensure_ascii=False), event="error", sep="\n")
-        except Exception as error:  # noqa: BLE001  (a stream must end with an event, whatever broke)
+        except Exception as error:
+            # A stream must end with an event, whatever broke.
             log.error("internal error in a stream", exc_info=error)
             internal = CapibaraError("An internal error happened; it has been logged.")
             yield ServerSentEvent(json.dumps(body_of(internal)), event="error", sep="\n")

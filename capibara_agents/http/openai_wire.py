@@ -232,6 +232,7 @@ def decision_headers(answer: Answer) -> dict[str, str]:
     """The whole decision, for an answer that is complete."""
     return {
         **plan_headers(answer.plan),
+        "x-capibara-models": ",".join(dict.fromkeys(c.model for c in answer.candidates)),
         "x-capibara-agreement": f"{answer.ballot.agreement:.3f}",
         "x-capibara-verified": str(answer.verdict.accepted).lower(),
         "x-capibara-degraded": str(answer.verdict.degraded).lower(),
