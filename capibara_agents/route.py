@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from capibara_agents.config import ModelSpec, RoutingSettings, Settings
 from capibara_agents.errors import BadQuestion, ContextTooLong
+from capibara_agents.settings import ModelSpec, RoutingSettings, Settings
 from capibara_agents.types import (
     VIRTUAL_MODELS,
     Candidate,

@@ -29,10 +29,10 @@ from typing_extensions import TypedDict
 from capibara_agents import route as routing
 from capibara_agents import vote as voting
 from capibara_agents.classify import Classifier
-from capibara_agents.config import Settings
 from capibara_agents.embedder import Embedder
 from capibara_agents.models import Delta, Inquiry, Models
 from capibara_agents.outcome import settle
+from capibara_agents.settings import Settings
 from capibara_agents.templates import apply as apply_template
 from capibara_agents.types import Ballot, Candidate, Classification, Fleet, Language, Plan, Request, Verdict
 from capibara_agents.verify import judge

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from capibara_agents.config import Settings, child_environment
+from capibara_agents.config import child_environment
 from capibara_agents.errors import EngineError
 from capibara_agents.runtime.exits import last_words, signal_name
+from capibara_agents.settings import Settings
 
 DISTRIBUTION = "llama-cpp-python"
 PROBE_TIMEOUT_S = 30.0

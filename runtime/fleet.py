@@ -16,7 +16,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -24,7 +24,6 @@ from typing import Any
 
 import httpx
 
-from capibara_agents.config import Settings
 from capibara_agents.errors import ModelUnavailable, WeightsError
 from capibara_agents.runtime.cpu import CpuFacts, read_cpu
 from capibara_agents.runtime.engine import Engine, find_engine
@@ -37,6 +36,7 @@ from capibara_agents.runtime.policy import choose_victims, restart_delay_s
 from capibara_agents.runtime.profiles import Command, build_command, threads_for
 from capibara_agents.runtime.server import Server, tail
 from capibara_agents.runtime.weights import WeightStore
+from capibara_agents.settings import Settings
 from capibara_agents.types import Endpoint, FleetSnapshot, ModelStatus, ServerState
 
 log = logging.getLogger(__name__)
@@ -287,14 +287,28 @@ class LlamaFleet:
             model.grant()
             if model.needs_start and self._may_start(model, now):
                 if model.prepared is None:
-                    model.task = asyncio.ensure_future(self._prepare(model))
+                    self._run(model, self._prepare(model))
                 elif self._make_room(model, now, reserved_bytes):
                     # Charged in this very pass: the next model of it must see what is left.
                     model.charge_bytes = model.prepared.need_bytes
-                    model.task = asyncio.ensure_future(self._serve(model, model.prepared))
-                else:
+                    self._run(model, self._serve(model, model.prepared))
+                elif model.prepared is not None:
+                    # Still in want of room, not refused: what it waits for is not for others.
                     reserved_bytes += model.prepared.need_bytes
         self._publish()
+
+    def _run(self, model: Model, work: Coroutine[Any, Any, None]) -> None:
+        """The one task of a model; a mistake in it fails the model aloud instead of leaving it stuck."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("the fleet stumbled over %s", model.id, exc_info=error)
+                model.server_gone()
+                model.fail(f"The fleet stumbled over {model.id} ({type(error).__name__}); its log says more.")
+                self._schedule()
+
+        model.task = asyncio.ensure_future(work)
+        model.task.add_done_callback(done)
 
     def _may_start(self, model: Model, now: float) -> bool:
         """False during the pause after repeated crashes; whom that pause outlasts is told so at once."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.runtime.gguf import Gguf
+from capibara_agents.settings import ModelSpec
 
 GIB = 2**30
 MIB = 2**20

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.errors import ModelLoading, ModelUnavailable
 from capibara_agents.runtime.policy import Resident, retry_after_s
 from capibara_agents.runtime.server import Server
 from capibara_agents.runtime.weights import LocalFiles
+from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Endpoint, ModelStatus, ServerState
 
 # How fast weights are read, for the first guess of a load's length; measured loads replace it.

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.runtime.cpu import CpuFacts
 from capibara_agents.runtime.memory import GIB, MIB, PROMPT_CACHE_BYTES
+from capibara_agents.settings import ModelSpec
 
 # (weights up to so many bytes, threads worth having): small models stop gaining early.
 THREADS_BY_SIZE = ((3 * GIB, 16), (13 * GIB, 32))

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from capibara_agents.config import ModelSpec, WeightsSource
 from capibara_agents.errors import WeightsError
 from capibara_agents.runtime.sources import CHUNK_BYTES, REPORT_EVERY_S, Source, bring, free_bytes, parse_source
+from capibara_agents.settings import ModelSpec, WeightsSource
 
 # Left free on the disk beside the file itself, so that a download never fills a system.
 DISK_RESERVE_BYTES = 256 * 2**20

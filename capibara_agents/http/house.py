@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage
 
-from capibara_agents.config import Settings
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
+from capibara_agents.settings import Settings
 from capibara_agents.types import Classification, Fleet, Plan, Request
 
 

@@ -19,13 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse, Response
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http import openai_wire as wire
 from capibara_agents.http.errors import body_of
 from capibara_agents.http.house import House
 from capibara_agents.outcome import Answer, explain
 from capibara_agents.runnable import Event, read_messages, read_request
+from capibara_agents.settings import ModelSpec
 from capibara_agents.types import VIRTUAL_MODELS, Plan, Request
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from fastapi import Request as HttpRequest
 from langchain_core.messages import HumanMessage
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.http import graph_page
 from capibara_agents.http.house import House
 from capibara_agents.models import Inquiry
+from capibara_agents.settings import ModelSpec
 from capibara_agents.types import FleetSnapshot, ModelStatus, Sampling, ServerState
 
 # States of a model that has been used and should answer; a stopped one is loaded when it is needed.

@@ -11,7 +11,8 @@ import typer
 from capibara_agents.texts import sentence
 
 if TYPE_CHECKING:
-    from capibara_agents.config import Loaded, Settings
+    from capibara_agents.config import Loaded
+    from capibara_agents.settings import Settings
     from capibara_agents.types import Language
 
 

@@ -16,10 +16,10 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from capibara_agents.assembly import House
-from capibara_agents.config import Settings
 from capibara_agents.errors import CapibaraError
 from capibara_agents.outcome import Answer, explain
 from capibara_agents.runnable import read_request
+from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.types import Request, Sampling
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 import psutil
 import typer
 
-from capibara_agents.config import Settings
 from capibara_agents.errors import EngineError
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.weights import WeightStore
+from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 
 GIB = 2**30

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from capibara_agents.config import ModelSpec, Settings
 from capibara_agents.errors import WeightsError
 from capibara_agents.runtime.weights import Progress as FetchProgress
 from capibara_agents.runtime.weights import WeightStore
+from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
 
 GIB = 2**30

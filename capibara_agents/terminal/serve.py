@@ -12,10 +12,10 @@ import typer
 import uvicorn
 
 from capibara_agents.assembly import create_app
-from capibara_agents.config import Settings
 from capibara_agents.errors import CapibaraError, ConfigError, WeightsError
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.weights import WeightStore
+from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 
 DRAIN_S = 10

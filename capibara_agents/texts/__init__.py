@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from string import Template
+from typing import TYPE_CHECKING
 
 import yaml
 
-from capibara_agents.types import Language
+if TYPE_CHECKING:
+    from capibara_agents.types import Language
 
 
 @cache

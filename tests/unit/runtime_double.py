@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 HELP = "-m,    --model FNAME   file\n-a,    --alias STRING  name\n--metrics              counters\n"
 
@@ -56,7 +57,7 @@ def main() -> None:
         print(HELP if "--help" in sys.argv else "version: double 1")
         return
     if knob("--double-log"):
-        with open(knob("--double-log"), "a") as log:
+        with Path(knob("--double-log")).open("a") as log:
             log.write(f"{os.getpid()} {knob('--alias')}\n")
     if "--double-deaf" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from capibara_agents.config import FLEETS, Loaded, Settings, language_of_locale, load, settings_schema
+from capibara_agents.config import FLEETS, Loaded, language_of_locale, load
 from capibara_agents.errors import ConfigError, UnknownModel
+from capibara_agents.settings import Settings, settings_schema
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "capibara.example.yaml"
 
@@ -187,15 +188,12 @@ def test_language_of_a_locale(locale: str, language: str) -> None:
     assert language_of_locale(locale) == language
 
 
-def test_language_follows_lang_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LC_ALL goes before LC_MESSAGES, that before LANG, and a configured language before all."""
-    for name in ("LC_ALL", "LC_MESSAGES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANG", "es_ES.UTF-8")
-    assert read("").settings.text_language == "es"
-    assert read("language: en").settings.text_language == "en"
-    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
-    assert read("").settings.text_language == "en"
+def test_language_follows_lang_unless_configured() -> None:
+    """LC_ALL goes before LANG, and a configured language before all."""
+    spanish = {"LANG": "es_ES.UTF-8"}
+    assert read("", environ=spanish).settings.text_language == "es"
+    assert read("language: en", environ=spanish).settings.text_language == "en"
+    assert read("", environ={**spanish, "LC_ALL": "en_GB.UTF-8"}).settings.text_language == "en"
 
 
 def test_folders_follow_xdg_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ from capibara_agents.errors import BadQuestion, ModelLoading
 from capibara_agents.http import langserve
 from capibara_agents.http import langserve_encoding as encoding
 
+pytestmark = pytest.mark.filterwarnings("ignore:astream_log is deprecated")
+
 TEXT = "Hola \u2028 mundo \x85 qué tal 😀"
 ANSWER = AIMessage(
     TEXT,
