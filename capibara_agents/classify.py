@@ -25,12 +25,13 @@ LONG_CONTEXT_TOKENS = 2500
 """Longer prompts are a matter of context before anything else: half of the smallest slot of the shipped fleets."""
 IMAGE_TOKENS = 256
 FOLLOW_UP_WORDS = 8
+QUESTION_CHARS = 300
 SCAN_CHARS = 1500
 """Features read so much of the beginning and of the end of a long text."""
 
 # Fitted on questions with known domains (benchmarks/): see `decide` for what they mean.
 KERNEL = 0.09
-NEAR = 0.42
+NEAR = 0.32
 BACKGROUND = 1.0
 TEMPERATURE = 1.0
 
@@ -91,7 +92,7 @@ _SIGNS = (
         "coding",
         1.5,
         r"\b(?:python|javascript|typescript|java|golang|rust|kotlin|c\+\+|c#|php|ruby|bash|docker\w*|kubernetes|git|"
-        r"regex|graphql|api|html|css|react|django|fastapi|pytest|numpy|pandas)\b",
+        r"regex|graphql|apis?|ci/cd|pipeline|endpoint|html|css|react|django|fastapi|pytest|numpy|pandas)\b",
     ),
     _sign(
         "coding",
@@ -123,7 +124,7 @@ _SIGNS = (
         r"f[aá]bula|leyenda|microrrelato|guion|poem|story|tale|song|lyrics|novel|character|sonnet|verse|fable|limerick|"
         r"screenplay|dialogue|monologue)\b",
     ),
-    _sign("vision", 2.5, r"\b(?:imagen|foto|fotograf[ií]a|captura|image|photo|picture|screenshot)\b"),
+    _sign("vision", 1.5, r"\b(?:imagen|foto|fotograf[ií]a|captura|image|photo|picture|screenshot)\b"),
     _sign("long_context", 1.5, r"\b(?:document\w*|texto|text|story|historia|cap[ií]tulo|chapter|transcri\w+)\b[^\n]{0,60}\b"
           r"(?:below|above|following|anterior|siguiente|arriba|abajo|completo|entero|whole|entire)\b"),
 )  # fmt: skip
@@ -179,7 +180,9 @@ _ASKS_QUANTITY = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?<![\w])\$?\d[\d.,]*%?|\b(?:twice|half|double|doble|mitad|triple|dozen|docena)\b", re.IGNORECASE
+    r"(?<![\w])\$?\d[\d.,]*%?|\b(?:twice|half|double|thirds?|quarters?|dozen|two|three|four|five|six|seven|eight|nine|ten|"
+    r"twelve|doble|mitad|triple|tercios?|cuartos?|docena|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez|doce)\b",
+    re.IGNORECASE,
 )
 _OPTION = re.compile(r"^\s*\(?[A-Da-d1-4][.)]\s", re.MULTILINE)
 
@@ -210,10 +213,14 @@ def domain_evidence(text: str) -> dict[Domain, float]:
 
 def _weigh_question(text: str, found: dict[Domain, float]) -> None:
     """A short question asks for a fact, unless it is put to the assistant itself or asks for advice."""
+    if len(text) > QUESTION_CHARS or _is_word_problem(text):
+        return
     words = len(text.split())
     if words <= 12 and _TO_ASSISTANT.search(text) and not _TASK.search(text):
         found["chitchat"] = found.get("chitchat", 0.0) + 1.5
-    elif words <= 45 and _QUESTION.search(text) and not _ADVICE.search(text):
+    elif (
+        _QUESTION.search(text) and not _ADVICE.search(text) and not (_TO_ASSISTANT.search(text) and _TASK.search(text))
+    ):
         found["factual_qa"] = found.get("factual_qa", 0.0) + 2.0
 
 
@@ -223,7 +230,7 @@ def _frame(text: str) -> str:
 
 
 def _is_word_problem(text: str) -> bool:
-    return bool(_ASKS_QUANTITY.search(text)) and len(_NUMBER.findall(text)) >= 2 and len(text) > 60
+    return len(text) > 60 and bool(_ASKS_QUANTITY.search(text)) and len(_NUMBER.findall(text)) >= 2
 
 
 _STEP = re.compile(

@@ -13,13 +13,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from capibara_agents.errors import ConfigError
+from capibara_agents.fleets import FLEETS, merged, shipped_fleet
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from capibara_agents.settings import Settings
     from capibara_agents.types import Language
 
-FLEETS = ("tiny", "five")
 ENV_PREFIX = "CAPIBARA_"
 CONFIG_VARIABLE = "CAPIBARA_CONFIG"
 DEFAULT_FILES = ("capibara.yaml", "capibara.yml", "capibara.json", "capibara.toml")
@@ -174,18 +173,10 @@ def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
 def _validate(layers: list[Layer]) -> Settings:
     values: dict[str, Any] = {}
     for layer in layers:
-        values = _merge(values, layer.values)
+        values = merged(values, layer.values)
     # A section with all of its keys commented out is None in YAML: it asks for nothing.
     values = {key: value for key, value in values.items() if value is not None}
     overrides = values.pop("models", {})
@@ -234,19 +225,11 @@ def _override(spec: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
             spec.pop(part, None)
             if part == "weights":
                 spec.pop("weights_name", None)
-    return _merge(spec, change)
+    return merged(spec, change)
 
 
 def _plain(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name.lower())
-
-
-def shipped_fleet(name: str) -> list[dict[str, Any]]:
-    """The models of a shipped fleet, as its file holds them."""
-    text = resources.files("capibara_agents").joinpath("fleets", f"{name}.yaml").read_text(encoding="utf-8")
-    document = yaml.safe_load(text)
-    defaults = document.get("defaults", {})
-    return [_merge(defaults, {"id": model_id, **spec}) for model_id, spec in document["models"].items()]
 
 
 def _config_error(error: ErrorDetails, model_ids: list[str], layers: list[Layer]) -> ConfigError:

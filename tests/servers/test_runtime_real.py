@@ -12,11 +12,12 @@ import httpx
 import psutil
 import pytest
 
-from capibara_agents.config import Settings, load
+from capibara_agents.config import load
 from capibara_agents.errors import EngineError, ModelUnavailable
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.weights import WeightStore
+from capibara_agents.settings import Settings
 from capibara_agents.types import Endpoint, ServerState
 
 pytestmark = pytest.mark.servers

@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from capibara_agents.config import FLEETS, Loaded, language_of_locale, load
+from capibara_agents.config import Loaded, language_of_locale, load
 from capibara_agents.errors import ConfigError, UnknownModel
+from capibara_agents.fleets import FLEETS
 from capibara_agents.settings import Settings, settings_schema
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "capibara.example.yaml"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capibara_agents.config import FLEETS, load
+from capibara_agents.config import load
+from capibara_agents.fleets import FLEETS
 from capibara_agents.settings import ModelSpec, Settings
 
 # What callers rely on: tier, id, aliases, max_tokens, timeout in seconds.

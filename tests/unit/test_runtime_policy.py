@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from capibara_agents.config import ModelSpec
 from capibara_agents.runtime.cpu import CpuFacts, features_of
 from capibara_agents.runtime.engine import flags_of, version_of
 from capibara_agents.runtime.exits import classify_exit
@@ -21,6 +20,7 @@ from capibara_agents.runtime.policy import (
     retry_after_s,
 )
 from capibara_agents.runtime.profiles import build_command, threads_for
+from capibara_agents.settings import ModelSpec
 
 
 def spec(**keys: Any) -> ModelSpec:

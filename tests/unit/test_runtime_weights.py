@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from capibara_agents.config import ModelSpec, Settings
 from capibara_agents.errors import EngineError, WeightsError
 from capibara_agents.runtime import sources, weights
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.gguf import read_gguf
 from capibara_agents.runtime.sources import parse_source
 from capibara_agents.runtime.weights import Progress, WeightStore
+from capibara_agents.settings import ModelSpec, Settings
 
 DATA = os.urandom(3 * 2**20 + 7)
 SHA256 = hashlib.sha256(DATA).hexdigest()
