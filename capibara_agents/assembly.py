@@ -182,8 +182,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return build_app(house, lifespan=lifespan)
 
 
-def build_graph(settings: Settings | None = None, **flags: Any) -> Graph:
-    """The compiled graph over a configuration; for LangGraph's own tools. Its servers stop with the program."""
+def build_graph(settings: Settings | None = None, *, warm: bool = False, **flags: Any) -> Graph:
+    """The compiled graph over a configuration; for LangGraph's own tools. Its servers stop with the program.
+
+    `warm`: the first question finds everything imported and loaded, and does no blocking work on its loop.
+    """
     house = House(settings or load(flags=flags).settings)
     atexit.register(house.close)
+    if warm:
+        house.warm()
     return house.graph

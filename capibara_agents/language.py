@@ -61,9 +61,9 @@ _ENGLISH_WORDS = _words(
 
 _INSTRUCTION = re.compile(
     r"^\W*(?:please|por favor|can you|could you|puedes|podr[ií]as|me)?\W*(?:translate|traduc\w*|traducir|summar\w+|"
-    r"tl;?dr|res[uú]m\w*|resumir|how (?:do|would|can) \w+ say|c[oó]mo (?:se dice|digo|dir[ií]as)|give me|dame|hazme|write|"
-    r"escrib\w+|redacta|explain|expl[ií]c\w+|complet[ae]|answer|respond\w*|contest\w+|read|lee|question|pregunta|what|"
-    r"qu[eé]|which|cu[aá]l|fix|corrige|arregla|rewrite|reescrib\w+|analy[sz]e|analiza|review|revisa|convert|convierte|"
+    r"tl;?dr|res[uú]m\w*|resumir|how (?:do|would|can) \w+ say|c[oó]mo (?:se dice|digo|dir[ií]as)|give me|dame|hazme|"
+    r"write|escrib\w+|redacta|explain|expl[ií]c\w+|complet[ae]|answer|respond\w*|contest\w+|read|lee|question|pregunta|"
+    r"what|qu[eé]|which|cu[aá]l|fix|corrige|arregla|rewrite|reescrib\w+|analy[sz]e|analiza|review|revisa|convert|convierte|"
     r"according|seg[uú]n|based on|in (?:one|two|three|a) |en (?:una|dos|tres) )",
     re.IGNORECASE,
 )
@@ -197,8 +197,10 @@ def asked_language(text: str) -> Asked:
     ends = _ends(text)
     for pattern in (_TRANSLATED, _ASKED_IN, _ADDED):
         match = pattern.search(said[:SAMPLE_CHARS]) or pattern.search(ends)
-        if match and not match.groupdict().get("no"):
+        if match:
             found = match.groupdict()
+            if found.get("no"):
+                return None
             return _tongue(found.get("tongue") or found.get("tongue2") or found.get("tongue3") or "")
     return "open" if _TRANSLATION.search(said[:SAMPLE_CHARS]) else None
 

@@ -60,6 +60,8 @@ class Models:
     def __init__(self, fleet: Fleet, *, load_wait_s: float) -> None:
         self._fleet = fleet
         self._load_wait_s = load_wait_s
+        self._known: dict[str, Endpoint] = {}
+        self._chats: dict[str, FleetChat] = {}
 
     @cached_property
     def _router(self) -> Any:
@@ -96,7 +98,7 @@ class Models:
         async with self._fleet.claim(spec.id, self._load_wait_s) as endpoint:
             answer.claimed()
             self._introduce(endpoint)
-            chat = FleetChat(spec=spec, router=self._router, model=spec.id)
+            chat = self._chat(spec)
             arguments = _arguments(spec, inquiry.sampling)
             try:
                 async with aclosing(chat.astream(list(inquiry.messages), config, **arguments)) as chunks:  # type: ignore[type-var]
@@ -107,8 +109,16 @@ class Models:
             except Exception as error:  # noqa: BLE001  (LiteLLM's and openai's errors share no base class)
                 _translate(error, spec)
 
+    def _chat(self, spec: ModelSpec) -> FleetChat:
+        """The model's chat model; it keeps nothing of a question, and making one takes a millisecond."""
+        if spec.id not in self._chats:
+            self._chats[spec.id] = FleetChat(spec=spec, router=self._router, model=spec.id)
+        return self._chats[spec.id]
+
     def _introduce(self, endpoint: Endpoint) -> None:
         """Tell the Router where the model answers now; it forgets where it answered before."""
+        if self._known.get(endpoint.model_id) == endpoint:
+            return
         router = self._router  # first: it sees to how LiteLLM is imported
         from litellm.types.router import Deployment, LiteLLM_Params, ModelInfo  # noqa: PLC0415
 
@@ -124,6 +134,7 @@ class Models:
                 model_info=ModelInfo(id=endpoint.model_id),
             )
         )
+        self._known[endpoint.model_id] = endpoint
 
 
 def _new_router() -> Any:

@@ -11,6 +11,8 @@ it lets through to `messages`, where chat clients look for it.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +41,7 @@ from capibara_agents.verify import judge
 
 # Each attempt is four steps; ten attempts and the classification stay below this.
 RECURSION_LIMIT = 60
+_MAKING = threading.Lock()
 
 
 def gather(before: list[Candidate], new: list[Candidate] | None) -> list[Candidate]:
@@ -292,13 +295,25 @@ def drawing(*, as_ascii: bool = False) -> str:
     return shape.draw_ascii() if as_ascii else shape.draw_mermaid()
 
 
-@cache
-def studio() -> Graph:
+async def studio() -> Graph:
     """The graph for LangGraph Studio and `langgraph dev`, over the configuration found where they were started.
 
-    One for the process: the factory is called for each request, and a fleet is not.
+    Made in a thread: the first time takes seconds of imports and file reading, which `langgraph dev` refuses to
+    have on its loop.
     """
+    return await asyncio.to_thread(_studio_graph)
+
+
+def _studio_graph() -> Graph:
+    # Requests come side by side, and a second fleet could not have the first one's data folder.
+    with _MAKING:
+        return _made_once()
+
+
+@cache
+def _made_once() -> Graph:
+    """One for the process: the factory is called for each request, and a fleet is not."""
     # The one way back up to assembly, named in the import contract: LangGraph's tools load a graph by this file.
     from capibara_agents.assembly import build_graph  # noqa: PLC0415
 
-    return build_graph()
+    return build_graph(warm=True)

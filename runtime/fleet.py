@@ -184,6 +184,7 @@ class LlamaFleet:
             model.fail_waiters(ModelUnavailable("Capibara is stopping.", model_id=model.id))
             if model.server is not None:
                 model.server.stop()
+        self._publish()
         tasks = [model.task for model in self._models.values() if model.task is not None]
         if tasks:
             _, unfinished = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S - 1.0)
@@ -224,11 +225,10 @@ class LlamaFleet:
         model = ticket.model
         if ticket.state is not ClaimState.waiting:
             return
-        if self._closing:
-            ticket.refuse(ModelUnavailable("Capibara is stopping.", model_id=model.id))
-            return
-        if model.permanent and model.error:
-            ticket.refuse(ModelUnavailable(model.error, model_id=model.id))
+        if self._closing or (model.permanent and model.error):
+            sentence = "Capibara is stopping." if self._closing else str(model.error)
+            ticket.refuse(ModelUnavailable(sentence, model_id=model.id))
+            self._publish()
             return
         loop = asyncio.get_running_loop()
         ticket.timer = loop.call_later(max(0.0, ticket.deadline_s), self._expire, ticket)
@@ -264,10 +264,9 @@ class LlamaFleet:
         self._schedule()
 
     def _unload(self, model: Model, future: Future[ModelStatus]) -> None:
-        if model.server is None and model.task is None:
-            _resolve(future, model.status())
-            return
         model.unwanted.append(future)
+        if model.server is None and model.task is None:
+            model.tell(model.unwanted)
         self._schedule()
 
     # ------------------------------------------------------------ the one place of decisions
@@ -400,9 +399,7 @@ class LlamaFleet:
             model.server_gone()
             if end is not None and end.kind != "asked":
                 self._crashed(model, end)
-            for future in model.unwanted:
-                _resolve(future, model.status())
-            model.unwanted.clear()
+            model.tell(model.unwanted)
             self._schedule()
 
     def _crashed(self, model: Model, end: Exit) -> None:
@@ -440,9 +437,7 @@ class LlamaFleet:
             model.noted_pid = server.pid
             self._folder.note(model.id, server.pid)
         if server.state is ServerState.ready:
-            for future in model.wanted:
-                _resolve(future, model.status())
-            model.wanted.clear()
+            model.tell(model.wanted)
             model.last_used = time.monotonic()
             self._schedule()
         else:
@@ -459,6 +454,10 @@ class LlamaFleet:
 
     def _publish(self) -> None:
         before, self._snapshot = self._snapshot, self._make_snapshot()
+        for model in self._models.values():
+            outbox, model.outbox = model.outbox, []
+            for deliver in outbox:
+                deliver()
         if self._on_event is None:
             return
         for old, new in zip(before.models, self._snapshot.models, strict=True):
@@ -467,9 +466,3 @@ class LlamaFleet:
                     self._on_event(new)
                 except Exception:  # a listener's mistake must not stop the fleet; it is logged
                     log.exception("a listener of fleet events failed")
-
-
-def _resolve(future: Future[Any], value: object) -> None:
-    """Sets a result unless the caller has cancelled in the meantime."""
-    if future.set_running_or_notify_cancel():
-        future.set_result(value)

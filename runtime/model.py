@@ -6,9 +6,11 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from capibara_agents.errors import ModelLoading, ModelUnavailable
 from capibara_agents.runtime.policy import Resident, retry_after_s
@@ -48,13 +50,13 @@ class Ticket:
             return False
         self.state, self.generation = ClaimState.granted, endpoint.generation
         self._stop_timer()
-        self.future.set_result(endpoint)
+        self.model.outbox.append(lambda: self.future.set_result(endpoint))
         return True
 
     def refuse(self, error: Exception) -> None:
         """Ends the wait with an error."""
         if self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
+            self.model.outbox.append(lambda: self.future.set_exception(error))
         self.finish()
 
     def finish(self) -> None:
@@ -79,7 +81,11 @@ class Prepared:
 
 @dataclass(eq=False)
 class Model:
-    """`charge_bytes` counts against the budget from the start of a server until its process is gone."""
+    """`charge_bytes` counts against the budget from the start of a server until its process is gone.
+
+    `outbox` holds answers to callers until the state they follow from is published, so that who gets an answer
+    and then looks at the snapshot never sees an older state.
+    """
 
     spec: ModelSpec
     server: Server | None = None
@@ -88,6 +94,7 @@ class Model:
     queue: deque[Ticket] = field(default_factory=deque)
     wanted: list[Future[ModelStatus]] = field(default_factory=list)
     unwanted: list[Future[ModelStatus]] = field(default_factory=list)
+    outbox: list[Callable[[], None]] = field(default_factory=list)
     active: int = 0
     draining: bool = False
     generation: int = 0
@@ -155,6 +162,7 @@ class Model:
             and server is not None
             and server.state is ServerState.ready
             and server.url
+            and not server.is_ending()
             and not self.draining
             and self.active < self.spec.slots
         ):
@@ -194,8 +202,15 @@ class Model:
     def fail_wanted(self, error: ModelUnavailable) -> None:
         for future in self.wanted:
             if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+                self.outbox.append(partial(future.set_exception, error))
         self.wanted.clear()
+
+    def tell(self, futures: list[Future[ModelStatus]]) -> None:
+        """Answers those who asked for this state with it, once it is published."""
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                self.outbox.append(lambda future=future: future.set_result(self.status()))  # type: ignore[misc]
+        futures.clear()
 
     def has_worked(self) -> None:
         """An answer came from the server that runs now: earlier failures no longer count."""

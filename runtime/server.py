@@ -47,6 +47,7 @@ LOG_TAIL_BYTES = 8192
 POLL_S = 0.1
 HEALTH_EVERY_S = 0.5
 STOP_GRACE_S = 2.0
+PF_EXITING = 0x4
 STATE_LINE = b"cmd_child_to_router:state:"
 _LISTENING = re.compile(rb"listening on https?://[^\s:]+:(\d+)")
 
@@ -113,6 +114,20 @@ class Server:
             self._stop_asked.set()
             if self.state in (ServerState.starting, ServerState.ready):
                 self._become(ServerState.stopping)
+
+    def is_ending(self) -> bool:
+        """Whether the process is dying although its exit is not known yet.
+
+        Giving back the memory of a large model takes the kernel a second, in which its sockets are closed already
+        and the exit is not reported: whoever were sent there would fail. Always False where /proc is not Linux's.
+        """
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+            return bool(int(fields.split()[6]) & PF_EXITING) or fields.split()[0] in "ZX"
+        except OSError:
+            return sys.platform == "linux"
+        except (ValueError, IndexError):
+            return False
 
     def log_tail(self, size_bytes: int = LOG_TAIL_BYTES) -> str:
         """The end of the log, at most so many bytes; empty when there is none."""

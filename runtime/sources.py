@@ -134,7 +134,7 @@ def _stream(client: httpx.Client, url: str, part: Path, report: Report) -> None:
         length = response.headers.get("content-length")
         total_bytes = done + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 file.write(chunk)
                 done += len(chunk)
                 report(done, total_bytes)

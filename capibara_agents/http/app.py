@@ -25,7 +25,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app = FastAPI(title="Capibara", version="0.1.0", description="Five local models, one answer.", **options)
     app.include_router(openai.router(house))
     app.include_router(operation.router(house))
-    app.include_router(langserve.router(house.capibara, prefix="/capibara"))
+    app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
     app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)
     if settings.cors_origins:

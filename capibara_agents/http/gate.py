@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.errors import respond
 
-OPEN_PATHS = frozenset({"/health/live"})
+# The playground is a page without data; what it calls asks for the key.
+OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

@@ -1,0 +1,39 @@
+"""Fixtures of the whole suite: settings that nothing around the tests changes, and a house over fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capibara_agents.config import load
+from capibara_agents.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The fleet `tiny` with its data under the test's own folder; no file and no variable is read."""
+    runtime = {"data_dir": str(tmp_path / "data"), "weights_dir": str(tmp_path / "weights")}
+    flags = {"fleet": "tiny", "runtime": runtime, "server": {"port": 0}}
+    return load(flags=flags, environ={}, cwd=tmp_path).settings
+
+
+@pytest.fixture
+def upstream() -> Iterator[Any]:
+    """A scripted model server on loopback."""
+    from tests.fakes import Upstream
+
+    with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def house(settings: Settings, upstream: Any) -> Iterator[Any]:
+    """A house whose models are answered by `upstream`."""
+    from tests.fakes import FakeHouse
+
+    built = FakeHouse(settings, upstream)
+    yield built
+    built.close()
