@@ -23,9 +23,11 @@ _MARKER = re.compile(
     r"(?:final\s+)?answer(?:\s+is)?|result(?:\s+is)?|por\s+(?:lo\s+)?tanto|therefore|####|\\boxed\{)\s*[:=]?\s*",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"[-+]?\d[\d.,\s]*\d|[-+]?\d")
+# Blanks join digits in groups of three only: "1, 2" and "2020 100" are two numbers each; in "12-7" there is no sign.
+_NUMBER = re.compile(r"(?:(?<![\w)])[-+−])?(?:\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,]\d+)*)")
 _OPTION = re.compile(r"(?:^|[\s(\[*\"'])([A-J])(?=[\s).\]:,*\"']|$)")
-_YES_NO = re.compile(r"^\W*(s[ií]|yes|no)\b", re.IGNORECASE)
+# Without its accent `si` is a yes only when nothing follows: "Si llueve, …" is a condition.
+_YES_NO = re.compile(r"^\W*(sí\b|si\s*(?=[,.!;:]|$)|yes\b|no\b)", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL | re.IGNORECASE)
 _OPTIONS_ASKED = re.compile(r"(?:^|\n)\s*\(?[A-D][).:]\s+\S", re.MULTILINE)
 
@@ -68,13 +70,15 @@ def parse_number(text: str) -> str | None:
 
     One kind of separator followed by exactly three digits groups thousands; otherwise the last one is decimal.
     """
-    compact = re.sub(r"\s", "", text).rstrip(".,")
+    compact = re.sub(r"\s", "", text).rstrip(".,").replace("−", "-")
     separators = [c for c in compact if c in ".,"]
     if separators:
         last = separators[-1]
         tail = compact.rpartition(last)[2]
         mixed = len(set(separators)) == 2
-        groups = not mixed and (len(separators) > 1 or len(tail) == 3) and not compact.lstrip("+-").startswith("0")
+        if not mixed and len(separators) > 1 and any(len(part) != 3 for part in compact.split(last)[1:]):
+            return None  # a version, a date, an address
+        groups = not mixed and len(tail) == 3 and not compact.lstrip("+-").startswith("0")
         if groups:
             compact = compact.replace(last, "")
         else:

@@ -87,7 +87,7 @@ class House:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        classification = self.classifier.classify(messages)
+        classification = self.classifier.classify(messages, request.sampling)
         situation = routing.Situation(
             classification=classification, request=request, settings=self.settings, fleet=self.fleet.snapshot()
         )

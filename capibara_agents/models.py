@@ -8,6 +8,7 @@ falls back to nothing: the chain of a question is the graph's business, the same
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -16,6 +17,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, NoReturn
 
+import httpx
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
@@ -27,6 +30,7 @@ from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, Mod
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
+LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router")
 # OpenAI's code for a prompt that is too long, and llama-server's.
 CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error")
 
@@ -139,17 +143,22 @@ class Models:
 
 def _new_router() -> Any:
     prepare_libraries()
-    import httpx  # noqa: PLC0415
     import litellm  # noqa: PLC0415  (2.4 s; the command line must not pay for it)
     from litellm.router import Router  # noqa: PLC0415
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
+    for name in LITELLM_LOGGERS:
+        # They repeat what a server answered, prompts included; what matters of it is in the candidate.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm.disable_streaming_logging = True
     # A reused connection to llama-server breaks now and then; a new one on loopback costs 0.1 ms.
     litellm.aclient_session = httpx.AsyncClient(
-        limits=httpx.Limits(max_keepalive_connections=0), timeout=httpx.Timeout(None), trust_env=False
+        limits=httpx.Limits(max_keepalive_connections=0),
+        timeout=httpx.Timeout(None),
+        trust_env=False,
+        event_hooks={"response": [_must_be_whole]},
     )
     return Router(
         model_list=[],
@@ -160,6 +169,30 @@ def _new_router() -> Any:
     )
 
 
+async def _must_be_whole(response: Any) -> None:
+    """Make a stream that just ends, without its [DONE], an error: LiteLLM would make up a finish and a usage."""
+    if response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", ""):
+        response.stream = _WholeEvents(response.stream)
+
+
+class _WholeEvents(httpx.AsyncByteStream):
+    """The bytes of an event stream; httpx.RemoteProtocolError when the last of them are not its [DONE]."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        tail = b""
+        async for piece in self._stream:
+            tail = (tail + piece)[-32:]
+            yield piece
+        if b"[DONE]" not in tail:
+            raise httpx.RemoteProtocolError("The stream ended before it was done.")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _Completions:
     """LiteLLM's Router in the shape of openai's `chat.completions`, as langchain-openai calls it."""
 
@@ -168,7 +201,8 @@ class _Completions:
         self._spec = spec
 
     async def create(self, **payload: Any) -> Any:
-        response = await self._router.acompletion(**payload)
+        # LiteLLM would look whether tools name its own MCP gateway, and for that import a package it does not require.
+        response = await self._router.acompletion(**payload, _skip_mcp_handler=True)
         return _Stream(response) if payload.get("stream") else response
 
 
@@ -265,7 +299,7 @@ def _translate(error: Exception, spec: ModelSpec) -> NoReturn:
     cause: BaseException = getattr(error, "original_exception", None) or error
     if isinstance(cause, openai.BadRequestError):
         text = str(getattr(cause, "message", cause))
-        if any(code in text for code in CONTEXT_CODES):
+        if isinstance(cause, ContextOverflowError) or any(code in text for code in CONTEXT_CODES):
             raise BadQuestion(
                 f"The prompt does not fit into the {spec.context_tokens} tokens of {spec.id}.",
                 param="messages",

@@ -100,7 +100,8 @@ def _explain(candidates: Sequence[Candidate]) -> NoReturn:
     errors = [c for c in candidates if c.error]
     for wrong in errors:
         if wrong.error in ("invalid_request", "context_length_exceeded"):
-            raise BadQuestion(wrong.error_message, param="messages", code=wrong.error)
+            param = "messages" if wrong.error == "context_length_exceeded" else None
+            raise BadQuestion(wrong.error_message, param=param, code=wrong.error)
     asked = ", ".join(dict.fromkeys(c.model for c in candidates)) or "no model"
     told = " ".join(dict.fromkeys(c.error_message for c in errors if c.error_message))
     codes = {c.error for c in errors}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from capibara_agents.errors import BadQuestion, ContextTooLong
-from capibara_agents.settings import ModelSpec, RoutingSettings, Settings
+from capibara_agents.errors import BadQuestion, ContextTooLong, UnknownModel
+from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.types import (
     VIRTUAL_MODELS,
     Candidate,
@@ -61,7 +61,7 @@ def first_plan(situation: Situation) -> Plan:
     """The plan of attempt 1. Raises UnknownModel, BadQuestion, ContextTooLong."""
     request = situation.request
     if request.model in VIRTUAL_MODELS:
-        mode = _mode(request, situation.settings.routing)
+        mode = _mode(request)
         return _consensus(situation) if mode == "consensus" else _decided(situation, mode)
     return _named(situation)
 
@@ -86,22 +86,26 @@ def next_plan(previous: Plan, candidates: Sequence[Candidate]) -> Plan:
 
 
 def chain_of(spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
-    """Who is asked after `spec`: its own list, else the order of tiers."""
+    """Who is asked after `spec`, each once: its own list, else the order of tiers."""
     if spec.fallback is not None:
-        return spec.fallback
+        return tuple(model for model in dict.fromkeys(spec.fallback) if model != spec.id)
     by_tier = {other.tier: other.id for other in reversed(settings.models)}
     ordered = [by_tier[tier] for tier in settings.routing.fallback_order if tier in by_tier]
     rest = [other.id for other in settings.models if other.id not in ordered]
     return tuple(model for model in (*ordered, *rest) if model != spec.id)
 
 
-def _mode(request: Request, routing: RoutingSettings) -> Mode:
+def _mode(request: Request) -> Mode:
     virtual = VIRTUAL_MODELS[request.model]
+    votes = request.mode == "consensus" or bool(request.voters)
+    if virtual == "single" and votes:
+        param = "capibara.mode" if request.mode == "consensus" else "capibara.voters"
+        raise BadQuestion("capibara-fast asks one model at a time; use the model capibara-consensus.", param=param)
+    if request.voters and request.mode in ("single", "cascade"):
+        raise BadQuestion(f"voters vote, and mode {request.mode} has no vote.", param="capibara.voters")
     if request.mode != "auto":
-        if virtual == "single" and request.mode == "consensus":
-            raise BadQuestion("capibara-fast asks one model at a time; use the model capibara-consensus.", param="mode")
         return request.mode
-    if virtual == "consensus":
+    if virtual == "consensus" or votes:
         return "consensus"
     # By itself Capibara does not vote: among unequal models a vote loses against the best one.
     return "single"
@@ -113,7 +117,7 @@ def _decided(situation: Situation, mode: Mode) -> Plan:
     tier = _tier(situation)
     ordered = _by_preference(tier, able, settings)
     if mode == "cascade":
-        ordered = _climb(tier, able)
+        ordered = _climb(able)
     chosen = ordered[0]
     wanted = tier if chosen.tier == tier or mode == "cascade" else None
     code = "route.cascade" if mode == "cascade" else "route.table" if wanted else "route.only_able"
@@ -150,9 +154,7 @@ def _consensus(situation: Situation) -> Plan:
     able = _able(situation, settings.models)
     tier = _tier(situation)
     if request.voters:
-        named = list(dict.fromkeys(settings.spec(name).id for name in request.voters))
-        if len(named) != len(request.voters):
-            raise BadQuestion("voters names one model twice; each model has one vote.", param="capibara.voters")
+        named = _voters(request, settings)
         voters = [spec for spec in able if spec.id in named]
         if not voters:
             raise BadQuestion("None of the voters can take this request.", param="capibara.voters")
@@ -180,12 +182,25 @@ def _consensus(situation: Situation) -> Plan:
     )
 
 
+def _voters(request: Request, settings: Settings) -> list[str]:
+    try:
+        named = list(dict.fromkeys(settings.spec(name).id for name in request.voters))
+    except UnknownModel:
+        known = ", ".join(spec.id for spec in settings.models)
+        message = f"voters names a model that does not exist here. Known models: {known}."
+        raise BadQuestion(message, param="capibara.voters", code="model_not_found") from None
+    if len(named) != len(request.voters):
+        raise BadQuestion("voters names one model twice; each model has one vote.", param="capibara.voters")
+    return named
+
+
 def _named(situation: Situation) -> Plan:
     request, settings = situation.request, situation.settings
     spec = settings.spec(request.model)
     if request.mode == "consensus" or request.voters:
         raise BadQuestion(
-            f"{spec.id} is one model; several vote with the model capibara or capibara-consensus.", param="mode"
+            f"{spec.id} is one model; several vote with the model capibara or capibara-consensus.",
+            param="capibara.voters" if request.voters else "capibara.mode",
         )
     able = {other.id for other in _able(situation, [spec])}
     chain: tuple[str, ...] = (spec.id,)
@@ -218,8 +233,8 @@ def _by_preference(tier: Tier, able: list[ModelSpec], settings: Settings) -> lis
     return sorted(able, key=lambda spec: order.index(spec.tier) if spec.tier in order else len(order))
 
 
-def _climb(tier: Tier, able: list[ModelSpec]) -> list[ModelSpec]:
-    """From the smallest model up to the table's tier, then whatever stands above it."""
+def _climb(able: list[ModelSpec]) -> list[ModelSpec]:
+    """From the smallest model to the largest."""
     return sorted(able, key=lambda spec: LADDER.index(spec.tier))
 
 

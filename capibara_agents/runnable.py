@@ -6,6 +6,7 @@ them; async calls run on the caller's own loop.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -15,13 +16,16 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import DEFAULT_RECURSION_LIMIT, ensure_config
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import ValidationError
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.outcome import Answer, settle
 from capibara_agents.types import Request
+from capibara_agents.validation import explain_first
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 T = TypeVar("T")
 Event = dict[str, Any]
@@ -47,8 +51,10 @@ class GraphRunnable(Runnable[Input, AIMessage]):
         self, messages: Sequence[BaseMessage], request: Request, config: RunnableConfig | None = None
     ) -> Answer:
         """Run the graph to its end. Raises the error that explains why there is no answer."""
+        # Nobody sees pieces of this answer, so a rejected one may still be asked again.
+        whole = _checked(messages, request).model_copy(update={"stream": "off"})
         state = await self._graph().ainvoke(
-            {"messages": list(messages)}, config, context=_checked(messages, request), stream_mode="values"
+            {"messages": list(messages)}, _run_config(config), context=whole, stream_mode="values"
         )
         return settle(state)
 
@@ -61,7 +67,10 @@ class GraphRunnable(Runnable[Input, AIMessage]):
         """
         state: dict[str, Any] = {}
         stream = self._graph().astream(
-            {"messages": list(messages)}, config, context=_checked(messages, request), stream_mode=["custom", "values"]
+            {"messages": list(messages)},
+            _run_config(config),
+            context=_checked(messages, request),
+            stream_mode=["custom", "values"],
         )
         async with aclosing(cast(AsyncGenerator[Any], stream)) as parts:
             async for mode, part in parts:
@@ -185,9 +194,8 @@ def read_request(values: Mapping[str, Any]) -> Request:
     try:
         return Request.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise BadQuestion(f"{path}: {first['msg']}.", param=path) from None
+        path, sentence = explain_first(error.errors(include_url=False))
+        raise BadQuestion(sentence, param=path or None) from None
 
 
 def read_messages(value: Any) -> list[BaseMessage]:
@@ -198,11 +206,37 @@ def read_messages(value: Any) -> list[BaseMessage]:
         value = [value]
     try:
         messages = convert_to_messages(value)
-    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, NotImplementedError):
+        # The cause would carry the conversation into whatever logs this error.
         raise BadQuestion(
             "messages must be a list of messages, each with a role and a content.", param="messages"
-        ) from error
-    return messages
+        ) from None
+    for message in messages:
+        if not _is_text(message.content):
+            raise BadQuestion("messages holds text that is not valid Unicode.", param="messages")
+    return [_as_system(message) for message in messages]
+
+
+def _as_system(message: BaseMessage) -> BaseMessage:
+    """OpenAI's role `developer` is its newer name for `system`; chat templates know the older one."""
+    if message.additional_kwargs.get("__openai_role__") != "developer":
+        return message
+    return message.model_copy(update={"additional_kwargs": {}})
+
+
+def _is_text(content: Any) -> bool:
+    """Whether all strings in it can be sent: JSON may carry half of a surrogate pair, UTF-8 cannot."""
+    if isinstance(content, str):
+        return content.isascii() or not _SURROGATES.search(content)
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    return all(_is_text(part) for part in parts)
+
+
+def _run_config(config: RunnableConfig | None) -> RunnableConfig | None:
+    """The config without LangChain's own default of a step limit: the graph knows how many steps it may take."""
+    if config is None or config.get("recursion_limit") != DEFAULT_RECURSION_LIMIT:
+        return config
+    return cast(RunnableConfig, {key: value for key, value in config.items() if key != "recursion_limit"})
 
 
 def _checked(messages: Sequence[BaseMessage], request: Request) -> Request:

@@ -8,6 +8,7 @@ far as they say the same (cosine similarity of embeddings, when they are given).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def count(
     if not answered:
         return Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent)
     answers = [
-        canonical(c.content, question=matter.question, domain=matter.domain, wants_json=matter.wants_json)
+        canonical(_said(c), question=matter.question, domain=matter.domain, wants_json=matter.wants_json)
         for c in answered
     ]
     cast = [_weight(c, method, weights) for c in answered]
@@ -75,6 +76,13 @@ def count(
         ),
         absent=absent,
     )
+
+
+def _said(candidate: Candidate) -> str:
+    """The text of a candidate; of one that only calls tools, the calls without their ids."""
+    if candidate.content.strip() or not candidate.tool_calls:
+        return candidate.content
+    return json.dumps([call.get("function") for call in candidate.tool_calls], sort_keys=True)
 
 
 def _weight(candidate: Candidate, method: Voting, weights: Mapping[str, float]) -> float:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv from requirements.lock. Run by `make`; safe to run again.
-# The first time on a machine this compiles llama.cpp for its CPU; later clones take it from uv's cache.
+# llama.cpp is compiled for this machine's CPU once; the wheel is kept in the user's cache for later clones.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,10 +12,9 @@ command -v "$python" >/dev/null 2>&1 || die "There is no $python; on Debian: apt
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "Python 3.11 or later is needed, and $python is $("$python" -V 2>&1); set PYTHON to a later one."
 
+pinned() { sed -n "s/^\($1==[^ ;]*\).*/\1/p" requirements.lock; }
+
 uv=$(command -v uv || true)
-if [ -n "$uv" ] && ! "$uv" pip sync --help 2>/dev/null | grep -q -- --config-settings-package; then
-    uv= # too old to carry the compile settings of pyproject.toml
-fi
 if [ ! -x .venv/bin/python ]; then
     if [ -n "$uv" ]; then
         "$uv" venv -q --python "$python" .venv
@@ -24,49 +23,69 @@ if [ ! -x .venv/bin/python ]; then
     fi
 fi
 if [ -z "$uv" ]; then
-    if [ ! -x .venv/bin/uv ]; then
-        say "Installing uv into .venv"
-        .venv/bin/python -m pip install -q --disable-pip-version-check "$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
-    fi
     uv=.venv/bin/uv
+    if [ ! -x "$uv" ]; then
+        say "Installing uv into .venv"
+        .venv/bin/python -m pip install -q --disable-pip-version-check "$(pinned uv)"
+    fi
 fi
 
-engine=$(sed -n 's/^llama-cpp-python==\([^ ]*\).*/\1/p' requirements.lock)
-if ! "$uv" pip freeze --python .venv/bin/python 2>/dev/null | grep -qx "llama-cpp-python==$engine"; then
-    cores=$(nproc)
-    if ! command -v c++ >/dev/null 2>&1 && ! command -v g++ >/dev/null 2>&1; then
-        say "There is no C++ compiler here; that is fine only if llama.cpp $engine was compiled on this machine before."
+# The engine apart: its lines of the lock, and all others.
+awk '/^[a-z]/ { engine = /^llama-cpp-python==/ } engine' requirements.lock >.venv/engine.lock
+awk '/^[a-z]/ { engine = /^llama-cpp-python==/ } !engine' requirements.lock >.venv/packages.lock
+
+say "Installing the packages of requirements.lock"
+"$uv" pip sync -q --python .venv/bin/python .venv/packages.lock || die "The packages could not be installed."
+
+engine=$(pinned llama-cpp-python)
+arguments=$(.venv/bin/python - <<'PYTHON'
+import tomllib
+settings = tomllib.load(open("pyproject.toml", "rb"))["tool"]["uv"]["config-settings-package"]
+print(";".join(settings["llama-cpp-python"]["cmake.args"]))
+PYTHON
+)
+# A wheel belongs to one CPU: what it can do is part of the name under which it is kept.
+cpu=$(uname -m; sed -n 's/^\(flags\|Features\|CPU part\|model name\)[[:space:]]*: //p' /proc/cpuinfo | sort -u)
+key=$(printf '%s\n' "$engine" "$arguments" "$cpu" | sha256sum | cut -c1-16)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/capibara/engine
+mkdir -p "$cache"
+(
+    # Two clones on one machine: the second waits for the wheel of the first.
+    flock 9
+    if [ -f "$cache/$key/done" ]; then
+        exit 0
     fi
-    say "Installing. The first time on this machine llama.cpp $engine is compiled for its CPU:"
-    say "about $((14 / cores + 1)) minutes on $cores core(s); later clones reuse the result."
-fi
-export CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
-log=.venv/setup.log
-: >"$log"
-("$uv" pip sync -v --python .venv/bin/python requirements.lock >>"$log" 2>&1; echo "exit $?" >>"$log") &
-worker=$!
-trap 'kill "$worker" 2>/dev/null || true; pkill -P "$worker" 2>/dev/null || true; exit 130' INT TERM
-last=
-seconds=0
-while kill -0 "$worker" 2>/dev/null; do
-    sleep 1
-    seconds=$((seconds + 1))
-    # ninja counts its steps as [n/m]; show the count when it has moved, and a sign of life every half minute.
-    step=$(grep -o '\[[0-9][0-9]*/[0-9][0-9]*\]' "$log" | tail -n 1 || true)
-    if [ -n "$step" ] && [ "$step" != "$last" ] && [ $((seconds % 5)) -eq 0 ]; then
-        last=$step
-        say "  compiling llama.cpp $step, ${seconds} s"
-    elif [ $((seconds % 30)) -eq 0 ]; then
-        say "  still installing, ${seconds} s"
+    command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 ||
+        die "llama.cpp needs a C++ compiler; on Debian: apt-get install build-essential cmake"
+    cores=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+    export CMAKE_BUILD_PARALLEL_LEVEL="$cores"
+    say "Compiling llama.cpp ($engine) for this CPU, once on this machine: about $((14 / cores + 1)) minutes on $cores core(s)."
+    log=$cache/$key.log
+    rm -rf "${cache:?}/$key"
+    mkdir -p "$cache/$key"
+    .venv/bin/python -m pip wheel -v --disable-pip-version-check --no-deps --require-hashes --no-binary :all: \
+        --no-cache-dir --config-settings "cmake.args=$arguments" --wheel-dir "$cache/$key" \
+        -r .venv/engine.lock >"$log" 2>&1 &
+    worker=$!
+    trap 'kill "$worker" 2>/dev/null || true; exit 130' INT TERM
+    seconds=0
+    while kill -0 "$worker" 2>/dev/null; do
+        sleep 1
+        seconds=$((seconds + 1))
+        if [ $((seconds % 10)) -eq 0 ]; then
+            # ninja counts its steps as [n/m].
+            say "  $(grep -o '\[[0-9]*/[0-9]*\]' "$log" | tail -n 1 || true) ${seconds} s"
+        fi
+    done
+    if ! wait "$worker"; then
+        tail -n 15 "$log" >&2
+        die "llama.cpp did not compile; the whole log is in $log."
     fi
-done
-wait "$worker" || true
-trap - INT TERM
-if ! grep -qx 'exit 0' "$log"; then
-    grep -vE '^(DEBUG|TRACE|exit)' "$log" | tail -n 15 >&2
-    command -v c++ >/dev/null 2>&1 || die "llama.cpp needs a C++ compiler; on Debian: apt-get install build-essential cmake"
-    die "The installation failed; the whole log is in $log."
-fi
+    rm -f "$log"
+    touch "$cache/$key/done"
+) 9>"$cache/.lock"
+
+"$uv" pip install -q --no-deps --python .venv/bin/python "$cache/$key"/*.whl
 "$uv" pip install -q --no-deps --python .venv/bin/python -e .
 touch .venv/.ready
 say "Ready: $(.venv/bin/capibara --version) in .venv"

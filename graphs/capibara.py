@@ -39,8 +39,8 @@ from capibara_agents.templates import apply as apply_template
 from capibara_agents.types import Ballot, Candidate, Classification, Fleet, Language, Plan, Request, Verdict
 from capibara_agents.verify import judge
 
-# Each attempt is four steps; ten attempts and the classification stay below this.
-RECURSION_LIMIT = 60
+# route, generate, vote, verify.
+STEPS_PER_ATTEMPT = 4
 _MAKING = threading.Lock()
 
 
@@ -111,7 +111,10 @@ def build(services: Services, *, checkpointer: Any = None) -> Graph:
     graph.add_edge("generate", "vote")
     graph.add_edge("vote", "verify")
     graph.add_conditional_edges("verify", nodes.ask_again, {"route": "route", END: END})
-    return graph.compile(checkpointer=checkpointer, name="capibara").with_config(recursion_limit=RECURSION_LIMIT)
+    # Every attempt takes a model from the chain, which names each at most once, and one may be asked twice.
+    attempts = 2 + (len(services.settings.models) if services else 0)
+    compiled = graph.compile(checkpointer=checkpointer, name="capibara")
+    return compiled.with_config(recursion_limit=2 + STEPS_PER_ATTEMPT * attempts)
 
 
 class Nodes:
@@ -124,9 +127,7 @@ class Nodes:
         """What is asked: language, domain, complexity, modality."""
         started = time.monotonic()
         request = _request(runtime)
-        classification = self._services.classifier.classify(state["messages"]).model_copy(
-            update={"wants_tools": bool(request.sampling.tools), "wants_json": bool(request.sampling.response_format)}
-        )
+        classification = self._services.classifier.classify(state["messages"], request.sampling)
         return {
             "classification": classification,
             "candidates": None,
@@ -182,7 +183,8 @@ class Nodes:
             sampling=sampling,
             deadline_s=state["deadline_s"],
         )
-        live = request.stream == "eager" and plan.mode != "consensus"
+        # A cascade or a vote may yet choose another answer than this one.
+        live = request.stream == "eager" and plan.mode == "single"
         emit = _emitter(runtime.stream_writer) if live else None
         candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate)})
@@ -244,9 +246,12 @@ def _request(runtime: Runtime[Request]) -> Request:
 
 
 def _previous_plan(state: State) -> Plan | None:
-    """The plan this run made before; the first time round there is none."""
-    plan, verdict = state.get("plan"), state.get("verdict")
-    return None if plan is None or verdict is None or verdict.final else plan
+    """The plan this run made before; the first time round there is none.
+
+    On a thread the plan of an earlier run is still there, and of a run that was broken off an unfinished verdict
+    too: only candidates are surely this run's own.
+    """
+    return state["plan"] if state["candidates"] else None
 
 
 def _of_attempt(candidates: Sequence[Candidate], plan: Plan) -> list[Candidate]:

@@ -20,11 +20,11 @@ import numpy as np
 from langchain_core.messages import BaseMessage
 
 from capibara_agents import route as routing
-from capibara_agents.settings import Settings
 from capibara_agents.embedder import Vector
 from capibara_agents.graphs.capibara import Graph, Services, build
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
+from capibara_agents.settings import Settings
 from capibara_agents.types import (
     Classification,
     Endpoint,
@@ -352,5 +352,5 @@ class FakeHouse:
 async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
     """Wait until something has become true; fails after the limit."""
     async with asyncio.timeout(limit_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (conditions of other threads, too)
             await asyncio.sleep(0.01)

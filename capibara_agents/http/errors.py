@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,8 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelError
+from capibara_agents.validation import explain_first
 
 log = logging.getLogger(__name__)
+
+MAX_CAUSES, MAX_FRAMES = 4, 8
 
 # code -> (HTTP status, OpenAI's type); codes that are not here are the server's own fault.
 TABLE: dict[str, tuple[int, str]] = {
@@ -67,8 +72,24 @@ def respond(error: CapibaraError) -> JSONResponse:
     return JSONResponse(body_of(error), status_of(error), headers)
 
 
+def internal(error: BaseException) -> CapibaraError:
+    """What a caller learns of a mistake of ours. The log learns where it happened.
+
+    Neither learns the error's own text: that may quote a prompt.
+    """
+    kinds = [type(error).__name__]
+    cause = error.__cause__ or error.__context__
+    while cause is not None and len(kinds) < MAX_CAUSES:
+        kinds.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:])
+    places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    log.error("internal error: %s at %s", " from ".join(kinds), " < ".join(places))
+    return CapibaraError("An internal error happened; it has been logged.")
+
+
 def install(app: FastAPI) -> None:
-    """Make every error of the application one of the table."""
+    """Make every error of the application one of the table. What is not foreseen is the gate's (`gate.py`)."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, CapibaraError)
@@ -82,15 +103,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return _from_http(request, error)
 
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        # The trace goes to the log; the client learns only that it was not its fault.
-        log.error("internal error on %s", request.url.path, exc_info=error)
-        return respond(CapibaraError("An internal error happened; it has been logged."))
-
     app.add_exception_handler(CapibaraError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unknown)
 
 
 def _code(error: CapibaraError) -> str:
@@ -98,21 +113,20 @@ def _code(error: CapibaraError) -> str:
 
 
 def _from_validation(error: RequestValidationError) -> BadQuestion:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
+    if error.errors()[0]["type"] == "json_invalid":
         return BadQuestion("The body is not valid JSON.")
-    path = ".".join(str(part) for part in first["loc"] if part != "body")
-    if first["type"] == "missing" and not path:
-        return BadQuestion("The body is missing; send a JSON object.")
-    return BadQuestion(f"{path or 'body'}: {first['msg'].removeprefix('Value error, ')}.", param=path or None)
+    path, sentence = explain_first(error.errors(), skip="body")
+    if not path:
+        return BadQuestion("The body must be a JSON object, sent as application/json.")
+    return BadQuestion(sentence, param=path)
 
 
 def _from_http(request: Request, error: HTTPException) -> JSONResponse:
-    code = STATUS_CODES.get(error.status_code, "invalid_request")
+    code = STATUS_CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     message = {
         404: f"There is nothing at {request.method} {request.url.path[:200]}.",
         405: f"{request.method} is not allowed at {request.url.path[:200]}.",
     }.get(error.status_code, str(error.detail))
-    kind = TABLE[code][1] if error.status_code < 500 else INTERNAL[1]
+    kind = TABLE.get(code, INTERNAL)[1]
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return JSONResponse(body, error.status_code, error.headers)

@@ -9,18 +9,23 @@ import uuid
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
-from capibara_agents.http.errors import respond
+from capibara_agents.http.errors import internal, respond
 
 # The playground is a page without data; what it calls asks for the key.
 OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-class _TooLarge(Exception):
-    """Raised through the application while it reads the body; never seen outside this module."""
+class _TooLarge(HTTPException):
+    """Raised through the application while it reads the body. FastAPI lets this kind pass, and calls others a 400."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(413, message)
 
 
 class Gate:
@@ -53,15 +58,16 @@ class Gate:
             return
         try:
             await self._app(scope, self._counted(receive), tagged)
-        except _TooLarge:
+        except Exception as error:  # noqa: BLE001  (nothing stands further out but servers that log whole errors)
+            answer = internal(error)
             if not started:
-                await respond(self._too_large())(scope, receive, tagged)
+                await respond(answer)(scope, receive, tagged)
 
     def _refusal(self, scope: Scope, headers: Headers) -> CapibaraError | None:
         if self._key_hashes and scope["path"] not in OPEN_PATHS and not self._knows(headers):
             return BadQuestion("No valid API key. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
+        if length.isdecimal() and int(length) > self._max_body_bytes:
             return self._too_large()
         return None
 
@@ -82,7 +88,7 @@ class Gate:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_body_bytes:
-                raise _TooLarge
+                raise _TooLarge(self._too_large().message)
             return message
 
         return counted

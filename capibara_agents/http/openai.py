@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -18,17 +17,16 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http import openai_wire as wire
-from capibara_agents.http.errors import body_of
+from capibara_agents.http.errors import body_of, internal
 from capibara_agents.http.house import House
 from capibara_agents.outcome import Answer, explain
-from capibara_agents.runnable import Event, read_messages, read_request
+from capibara_agents.runnable import Event, read_messages
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import VIRTUAL_MODELS, Plan, Request
-
-log = logging.getLogger(__name__)
 
 Trace = Annotated[str | None, Header(alias="X-Capibara-Trace")]
 BATCH_LIMIT = 256
@@ -80,7 +78,7 @@ def router(house: House) -> APIRouter:
     @routes.post("/route")
     async def route(body: RouteBody) -> dict[str, Any]:
         options = body.capibara.model_dump(exclude_none=True, exclude={"stream"}) if body.capibara else {}
-        request = read_request({**options, "model": body.model})
+        request = wire.request_of({**options, "model": body.model})
         return decision(house, _conversation(body), request)
 
     @routes.post("/route/batch")
@@ -194,7 +192,7 @@ class _Call:
             await events.close()
             raise
         headers = wire.plan_headers(plan) if plan else {}
-        return EventSourceResponse(self._sent(first, events), ping=max(1, round(limit_s)), sep="\n", headers=headers)
+        return _Stream(self._sent(first, events), events, ping=limit_s, sep="\n", headers=headers)
 
     async def _sent(self, first: Event | Answer | None, events: _Ahead) -> AsyncIterator[ServerSentEvent]:
         chunks = wire.Chunks(id=self.id, created_s=self.created_s)
@@ -215,13 +213,22 @@ class _Call:
         except CapibaraError as error:
             # The status is long sent: the stream says what happened and ends without a [DONE].
             yield ServerSentEvent(json.dumps(body_of(error), ensure_ascii=False), event="error", sep="\n")
-        except Exception as error:
-            # A stream must end with an event, whatever broke.
-            log.error("internal error in a stream", exc_info=error)
-            internal = CapibaraError("An internal error happened; it has been logged.")
-            yield ServerSentEvent(json.dumps(body_of(internal)), event="error", sep="\n")
+        except Exception as error:  # noqa: BLE001  (a stream must end with an event, whatever broke)
+            yield ServerSentEvent(json.dumps(body_of(internal(error))), event="error", sep="\n")
+
+
+class _Stream(EventSourceResponse):
+    """Cancels the run when the response is over, also when the client left before the first chunk was made."""
+
+    def __init__(self, chunks: AsyncIterator[ServerSentEvent], events: _Ahead, **options: Any) -> None:
+        super().__init__(chunks, **options)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            await events.close()
+            await self._events.close()
 
 
 class _Ahead:

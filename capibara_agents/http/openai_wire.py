@@ -19,6 +19,8 @@ REFUSED = {
     "function_call": "function_call; use tool_choice",
     "web_search_options": "web search",
     "prediction": "prediction",
+    "reasoning_effort": "choice of reasoning effort; it is set for each model in the configuration",
+    "verbosity": "choice of verbosity",
 }
 
 
@@ -115,8 +117,18 @@ def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
     }
     chosen = options.model_dump(exclude_none=True, exclude={"stream"})
     stream = options.stream if body.stream else "off"
-    request = read_request({**chosen, "model": body.model, "stream": stream, "sampling": sampling})
-    return read_messages(body.messages), request
+    values = {**chosen, "model": body.model, "stream": stream, "sampling": sampling}
+    return read_messages(body.messages), request_of(values)
+
+
+def request_of(values: dict[str, Any]) -> Request:
+    """The fields of Request; BadQuestion names the wrong one as it stands in the body."""
+    try:
+        return read_request(values)
+    except BadQuestion as error:
+        top, _, rest = (error.param or "").partition(".")
+        path = rest if top == "sampling" else f"capibara.{error.param}" if top in Options.model_fields else error.param
+        raise BadQuestion(error.message.replace(error.param or "", path or "", 1), param=path) from None
 
 
 def _unsupported(param: str, message: str) -> BadQuestion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -14,7 +14,7 @@ from capibara_agents.http import graph_page
 from capibara_agents.http.house import House
 from capibara_agents.models import Inquiry
 from capibara_agents.settings import ModelSpec
-from capibara_agents.types import FleetSnapshot, ModelStatus, Sampling, ServerState
+from capibara_agents.types import FleetSnapshot, ModelStatus, Sampling, ServerState, Tier
 
 # States of a model that has been used and should answer; a stopped one is loaded when it is needed.
 SHOULD_ANSWER = frozenset({ServerState.ready, ServerState.starting, ServerState.failed})
@@ -61,7 +61,7 @@ def to_ask(snapshot: FleetSnapshot, house: House) -> list[ModelStatus]:
     chosen = [m for m in snapshot.models if m.state in SHOULD_ANSWER or house.settings.spec(m.id).pinned]
     if chosen:
         return chosen
-    order = house.settings.routing.fallback_order
+    order = [*house.settings.routing.fallback_order, *get_args(Tier)]
     return [min(snapshot.models, key=lambda m: order.index(house.settings.spec(m.id).tier))]
 
 

@@ -21,7 +21,7 @@ from capibara_agents.outcome import Answer, explain
 from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
-from capibara_agents.types import Request, Sampling
+from capibara_agents.types import Request
 
 SERVICE_LIMIT_S = 0.5
 
@@ -36,7 +36,7 @@ class Asked:
     max_tokens: int | None = None
 
     def request(self) -> Request:
-        return read_request({"model": self.model, "mode": self.mode, "sampling": Sampling(max_tokens=self.max_tokens)})
+        return read_request({"model": self.model, "mode": self.mode, "sampling": {"max_tokens": self.max_tokens}})
 
 
 def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) -> None:
@@ -101,7 +101,8 @@ def _running_service(settings: Settings) -> str | None:
     server = settings.server
     if server.port == 0:
         return None
-    url = f"http://{server.host}:{server.port}"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    url = f"http://{host}:{server.port}"
     try:
         known = httpx.get(f"{url}/v1/models", headers=_key(settings), timeout=SERVICE_LIMIT_S, trust_env=False).json()
         ids = [model["id"] for model in known["data"]]

@@ -8,7 +8,7 @@ from capibara_agents.types import Ballot, Candidate, Classification, Plan, Reque
 from capibara_agents.verify.checks import examine
 
 # Errors that another model, or another try, cannot mend: the request itself is wrong, or its time is over.
-HOPELESS = frozenset({"invalid_request", "context_length_exceeded", "deadline"})
+HOPELESS = frozenset({"invalid_request", "deadline"})
 # Errors after which the same model, started anew, is worth another try when no other may answer.
 WORTH_REPEATING = frozenset({"model_crashed"})
 
@@ -23,18 +23,24 @@ def judge(
     max_attempts: int,
 ) -> Verdict:
     """The verdict on the latest attempt, given all candidates so far."""
-    degraded = any(c.error for c in candidates)
+    degraded = any(c.error for c in candidates) or _too_few_voted(plan, ballot, request)
     winner = next((c for c in candidates if c.key == ballot.winner), None)
     if winner is not None:
         checks = examine(winner, classification, request)
         if all(check.passed for check in checks):
             return Verdict(accepted=True, checks=checks, candidate=winner.key, final=True, degraded=degraded)
         if not _may_ask_again(candidates, plan, max_attempts):
-            return _best_there_is(candidates, classification, request, degraded)
+            return _best_there_is(candidates, ballot, classification, request, degraded)
         return Verdict(accepted=False, checks=checks, candidate=winner.key, final=False, degraded=degraded)
     if _may_ask_again(candidates, plan, max_attempts):
         return Verdict(accepted=False, candidate=None, final=False, degraded=degraded)
-    return _best_there_is(candidates, classification, request, degraded)
+    return _best_there_is(candidates, ballot, classification, request, degraded)
+
+
+def _too_few_voted(plan: Plan, ballot: Ballot, request: Request) -> bool:
+    """Fewer answers than the request wants in a vote; later attempts of a vote ask one model and count as such."""
+    answers = len(ballot.votes) or int(ballot.winner is not None)
+    return plan.mode == "consensus" and answers < request.min_voters
 
 
 def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: int) -> bool:
@@ -52,12 +58,13 @@ def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: in
 
 
 def _best_there_is(
-    candidates: Sequence[Candidate], classification: Classification, request: Request, degraded: bool
+    candidates: Sequence[Candidate], ballot: Ballot, classification: Classification, request: Request, degraded: bool
 ) -> Verdict:
-    """Attempts are spent: the candidate with the fewest failed checks, the earlier one on a tie."""
+    """Attempts are spent: the candidate with the fewest failed checks; on a tie whom a vote chose, or the earlier."""
     judged = [(c, examine(c, classification, request)) for c in candidates if c.has_answer]
     if not judged:
         return Verdict(accepted=False, candidate=None, final=True, degraded=degraded)
-    best, checks = min(judged, key=lambda pair: sum(not check.passed for check in pair[1]))
+    voted = ballot.winner if ballot.votes else None
+    best, checks = min(judged, key=lambda pair: (sum(not check.passed for check in pair[1]), pair[0].key != voted))
     accepted = all(check.passed for check in checks)
     return Verdict(accepted=accepted, checks=checks, candidate=best.key, final=True, degraded=degraded)

@@ -8,9 +8,10 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from capibara_agents import classify
-from capibara_agents.classify import Classifier, Features, decide, domain_evidence, estimate_tokens, structure
+from capibara_agents.classify import Classifier, decide
 from capibara_agents.embedder import Embedder, Vector
 from capibara_agents.exemplars import ExemplarStore
+from capibara_agents.features import Features, domain_evidence, estimate_tokens, structure
 from capibara_agents.types import Domain, Neighbour, Sampling
 
 NOTHING = Features(evidence={}, structure=0.0, prompt_tokens=10)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from capibara_agents.embedder import DIMENSIONS, Embedder, bounded
+from capibara_agents.embedder import DIMENSIONS, HEAD_WORDS, TAIL_WORDS, Embedder, bounded
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def test_a_long_text_is_bounded_to_its_ends() -> None:
     assert "medio" not in part
     assert len(part.split()) < 130
     assert len(bounded("x" * 200_000)) < 1200
+    assert len(bounded("a b " * 1000).split()) == HEAD_WORDS + TAIL_WORDS + 1
 
 
 def test_a_short_text_is_kept() -> None:

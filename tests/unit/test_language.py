@@ -4,14 +4,50 @@ import pytest
 
 from capibara_agents import language
 
-SHORT_SPANISH = (
-    "hola|gracias|buenas noches|sí|adiós|¿por qué?|y en java?|que hora es|tengo hambre|perro|chiste|suma 2+2|no entiendo|"
-    "vale|ayuda|claro que si|mas corto|explica css grid|area del triangulo|lista de numeros primos"
-).split("|")
-SHORT_ENGLISH = (
-    "hi|thanks|good night|yes|bye bye|why|and in java?|what time|i'm hungry|dog|joke|add 2+2|i don't get it|"
-    "sure|help|of course|shorter|explain css grid|triangle area|list of prime numbers"
-).split("|")
+SHORT_SPANISH = [
+    "hola",
+    "gracias",
+    "buenas noches",
+    "sí",
+    "adiós",
+    "¿por qué?",
+    "y en java?",
+    "que hora es",
+    "tengo hambre",
+    "perro",
+    "chiste",
+    "suma 2+2",
+    "no entiendo",
+    "vale",
+    "ayuda",
+    "claro que si",
+    "mas corto",
+    "explica css grid",
+    "area del triangulo",
+    "lista de numeros primos",
+]
+SHORT_ENGLISH = [
+    "hi",
+    "thanks",
+    "good night",
+    "yes",
+    "bye bye",
+    "why",
+    "and in java?",
+    "what time",
+    "i'm hungry",
+    "dog",
+    "joke",
+    "add 2+2",
+    "i don't get it",
+    "sure",
+    "help",
+    "of course",
+    "shorter",
+    "explain css grid",
+    "triangle area",
+    "list of prime numbers",
+]
 
 
 @pytest.mark.parametrize("text", SHORT_SPANISH)
@@ -32,7 +68,7 @@ def test_short_english(text: str) -> None:
         ('Traduce al español: "They were walking home in the rain when the storm began."', "es"),
         ("Translate to English: mañana iremos todos juntos a la playa si hace buen tiempo", "en"),
         (
-            "Summarize the following article.\n\nEl ayuntamiento aprobó ayer la ampliación del puerto con mucha polémica.",
+            "Summarize the following article.\n\nEl ayuntamiento aprobó ayer la ampliación del puerto.",
             "en",
         ),
         (

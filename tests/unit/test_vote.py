@@ -1,0 +1,90 @@
+"""Ballots: who wins, with what agreement, and who was absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capibara_agents.types import Ballot, Candidate, Timings
+from capibara_agents.vote import Matter, count, pass_through
+
+MATH = Matter(question="¿Cuánto es 12*7?", domain="math")
+PROSE = Matter(question="Escribe algo.", domain="creative_writing")
+
+
+def candidate(model: str, content: str = "", **rest: Any) -> Candidate:
+    return Candidate(model=model, content=content, timings=Timings(wait_ms=0, total_ms=1), **rest)
+
+
+def counted(*candidates: Candidate, matter: Matter = MATH, **rest: Any) -> Ballot:
+    return count(candidates, matter=matter, **{"method": "weighted", "weights": {}, **rest})
+
+
+def test_the_majority_wins_whatever_the_wording() -> None:
+    """Equal numbers are one cluster."""
+    ballot = counted(candidate("a", "Son 84."), candidate("b", "83"), candidate("c", "La respuesta es 84"))
+    assert ballot.winner == "1:c", "who marked the answer speaks for the cluster"
+    assert ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
+    assert [vote.cluster for vote in ballot.votes] == [0, 1, 0]
+
+
+def test_weights_count_only_where_they_are_asked_for() -> None:
+    """One heavy voter beats two light ones, but not in a simple vote."""
+    voters = (candidate("a", "1"), candidate("b", "2"), candidate("c", "2"))
+    weights = {"a": 5.0, "b": 1.0, "c": 1.0}
+    assert counted(*voters, weights=weights).winner == "1:a"
+    assert counted(*voters, weights=weights, method="simple").winner in ("1:b", "1:c")
+
+
+def test_confidence_uses_the_voters_own_probabilities() -> None:
+    """Of two equal weights the surer voter wins."""
+    sure, unsure = candidate("a", "1", mean_logprob=-0.1), candidate("b", "2", mean_logprob=-3.0)
+    assert counted(unsure, sure, method="confidence").winner == "1:a"
+    assert counted(unsure, sure, method="weighted").winner == "1:b", "a tie goes to the earlier one"
+
+
+def test_failed_and_empty_voters_are_absent() -> None:
+    """They have no vote and the ballot says why."""
+    ballot = counted(candidate("a", "84"), candidate("b", error="model_crashed"), candidate("c", "  "))
+    assert (ballot.winner, ballot.agreement) == ("1:a", 1.0)
+    assert ballot.absent == {"b": "model_crashed", "c": "empty"}
+
+
+def test_nobody_answered() -> None:
+    """A ballot without a winner, in both kinds."""
+    assert counted(candidate("a", error="model_timeout")).winner is None
+    assert counted().winner is None
+    assert pass_through([candidate("a")]).winner is None
+
+
+def test_free_text_goes_to_the_most_supported() -> None:
+    """Where no two texts are equal, similarity decides, and agreement stays below one."""
+    texts = (candidate("a", "uno"), candidate("b", "dos"), candidate("c", "tres"))
+    similarity = [[1, 0.1, 0.1], [0.1, 1, 0.9], [0.1, 0.9, 1]]
+    ballot = counted(*texts, matter=PROSE, similarity=similarity)
+    assert ballot.winner == "1:b"
+    assert ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_different_tool_calls_do_not_agree() -> None:
+    """Calls are compared by what they call, not by their empty text."""
+
+    def calling(model: str, name: str) -> Candidate:
+        return candidate(model, tool_calls=({"id": model, "function": {"name": name, "arguments": "{}"}},))
+
+    ballot = counted(calling("a", "f"), calling("b", "g"), calling("c", "g"))
+    assert ballot.winner == "1:b"
+    assert ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_one_candidate_passes_through() -> None:
+    """Nothing is weighed when one model was asked."""
+    ballot = pass_through([candidate("a", "hola")])
+    assert (ballot.winner, ballot.method, ballot.agreement, ballot.votes) == ("1:a", "pass", 1.0, ())
+
+
+def test_long_answers_are_cut_in_the_ballot() -> None:
+    """A ballot is a trace, not a copy of the answers."""
+    ballot = counted(candidate("a", "palabra " * 500), candidate("b", "otra cosa"), matter=PROSE)
+    assert max(len(vote.answer.value) for vote in ballot.votes) <= 201
