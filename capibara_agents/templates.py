@@ -45,6 +45,8 @@ def read(name: str) -> PromptTemplate:
     """A shipped template. TemplateError when there is none of that name, or its front matter is not kept."""
     file = resources.files("capibara_agents").joinpath("prompts", f"{name}.md")
     try:
+        if not name.isidentifier():
+            raise FileNotFoundError(name)
         source = file.read_text(encoding="utf-8")
     except OSError as error:
         raise TemplateError(f"There is no prompt template {name!r}.") from error

@@ -41,7 +41,7 @@ engine=$(pinned llama-cpp-python)
 arguments=$(.venv/bin/python - <<'PYTHON'
 import tomllib
 settings = tomllib.load(open("pyproject.toml", "rb"))["tool"]["uv"]["config-settings-package"]
-print(";".join(settings["llama-cpp-python"]["cmake.args"]))
+print(" ".join(settings["llama-cpp-python"]["cmake.args"]))
 PYTHON
 )
 # A wheel belongs to one CPU: what it can do is part of the name under which it is kept.
@@ -58,14 +58,13 @@ mkdir -p "$cache"
     command -v c++ >/dev/null 2>&1 || command -v g++ >/dev/null 2>&1 ||
         die "llama.cpp needs a C++ compiler; on Debian: apt-get install build-essential cmake"
     cores=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
-    export CMAKE_BUILD_PARALLEL_LEVEL="$cores"
+    export CMAKE_BUILD_PARALLEL_LEVEL="$cores" CMAKE_ARGS="$arguments"
     say "Compiling llama.cpp ($engine) for this CPU, once on this machine: about $((14 / cores + 1)) minutes on $cores core(s)."
     log=$cache/$key.log
     rm -rf "${cache:?}/$key"
     mkdir -p "$cache/$key"
     .venv/bin/python -m pip wheel -v --disable-pip-version-check --no-deps --require-hashes --no-binary :all: \
-        --no-cache-dir --config-settings "cmake.args=$arguments" --wheel-dir "$cache/$key" \
-        -r .venv/engine.lock >"$log" 2>&1 &
+        --no-cache-dir --wheel-dir "$cache/$key" -r .venv/engine.lock >"$log" 2>&1 &
     worker=$!
     trap 'kill "$worker" 2>/dev/null || true; exit 130' INT TERM
     seconds=0
