@@ -132,7 +132,8 @@ def main() -> None:
             json={"model": MODEL, "messages": [{"role": "user", "content": "Hola"}], "max_tokens": 1},
             timeout=300,
         ).raise_for_status()
-        routed = {q: httpx.post(f"{url}/v1/route", json={"input": f"1. {q}"}, timeout=60).json()["model"] for q in QUESTIONS}
+        routes = {q: httpx.post(f"{url}/v1/route", json={"input": f"1. {q}"}, timeout=60).json() for q in QUESTIONS}
+        routed = {question: route["model"] for question, route in routes.items()}
         if set(routed.values()) != {MODEL}:
             raise SystemExit(f"The questions must all be routed to {MODEL}: {routed}")
         status = next(m for m in httpx.get(f"{url}/fleet").json()["models"] if m["id"] == MODEL)
