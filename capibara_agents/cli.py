@@ -97,9 +97,9 @@ def _add_questions(app: typer.Typer, terminal: Terminal) -> None:
         fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
         as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
     ) -> None:
+        loaded = terminal.load(config, fleet=fleet)
         from capibara_agents.terminal import ask as terminal_ask  # noqa: PLC0415
 
-        loaded = terminal.load(config, fleet=fleet)
         asked = terminal_ask.Asked(question=question, model=model, mode=mode, max_tokens=max_tokens)
         terminal_ask.run(loaded.settings, asked, terminal, as_json=as_json)
 
@@ -112,9 +112,9 @@ def _add_questions(app: typer.Typer, terminal: Terminal) -> None:
         fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
         as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
     ) -> None:
+        loaded = terminal.load(config, fleet=fleet)
         from capibara_agents.terminal import ask as terminal_ask  # noqa: PLC0415
 
-        loaded = terminal.load(config, fleet=fleet)
         asked = terminal_ask.Asked(question=question, model=model, mode=mode)
         terminal_ask.show_route(loaded.settings, asked, terminal, as_json=as_json)
 
@@ -130,10 +130,11 @@ def _add_service(app: typer.Typer, terminal: Terminal) -> None:
         port: int | None = typer.Option(None, help=t("cli.opt.port")),
         insecure: bool = typer.Option(False, "--insecure", help=t("cli.opt.insecure")),
     ) -> None:
+        flags = {"host": host, "port": port, "insecure": insecure or None}
+        loaded = terminal.load(config, fleet=fleet, server=flags)
         from capibara_agents.terminal import serve as terminal_serve  # noqa: PLC0415
 
-        flags = {"host": host, "port": port, "insecure": insecure or None}
-        terminal_serve.run(terminal.load(config, fleet=fleet, server=flags).settings, terminal)
+        terminal_serve.run(loaded.settings, terminal)
 
     @app.command(help=t("cli.doctor"))
     def doctor(

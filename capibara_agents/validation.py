@@ -56,7 +56,7 @@ def explain_first(errors: Sequence[ErrorDetails], *, skip: str = "") -> tuple[st
     path = max((steps for steps, _ in located if steps[:1] == top), key=len)
     wishes = list(dict.fromkeys(_wish(error) for steps, error in located if steps == path))
     dotted = ".".join(path)
-    return dotted, f"{dotted or 'The value'} {_either(wishes)}."
+    return dotted, f"{dotted or 'The value'}{_either(wishes)}."
 
 
 def _steps(location: Sequence[int | str], skip: str) -> tuple[str, ...]:
@@ -67,15 +67,16 @@ def _steps(location: Sequence[int | str], skip: str) -> tuple[str, ...]:
 
 
 def _wish(error: ErrorDetails) -> str:
-    context: dict[str, Any] = error.get("ctx", {})
+    given: dict[str, Any] = error.get("ctx", {})
+    context = {name: f"{value:g}" if isinstance(value, float) else value for name, value in given.items()}
     if error["type"] == "value_error":
-        return str(context.get("error", OTHERWISE))
+        return f": {context['error']}" if "error" in context else f" {OTHERWISE}"
     if error["type"] == "too_short" and context.get("min_length") == 1:
-        return "must not be empty"
-    return WISHES.get(error["type"], OTHERWISE).format_map(context)
+        return " must not be empty"
+    return " " + WISHES.get(error["type"], OTHERWISE).format_map(context)
 
 
 def _either(wishes: Sequence[str]) -> str:
-    if len(wishes) > 1 and all(wish.startswith("must be ") for wish in wishes):
-        return "must be " + " or ".join(wish.removeprefix("must be ") for wish in wishes)
+    if len(wishes) > 1 and all(wish.startswith(" must be ") for wish in wishes):
+        return " must be " + " or ".join(wish.removeprefix(" must be ") for wish in wishes)
     return wishes[0]

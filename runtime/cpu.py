@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 CPUINFO = Path("/proc/cpuinfo")
+SYSTEM_CPUS = Path("/sys/devices/system/cpu")
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -20,6 +21,8 @@ class CpuFacts:
     architecture: str
     cores: int
     features: frozenset[str]
+    core_ids: tuple[int, ...] = ()
+    """Their numbers, one for each physical core."""
 
 
 def read_cpu() -> CpuFacts:
@@ -30,8 +33,22 @@ def read_cpu() -> CpuFacts:
         text = ""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or usable
-    cores = min(physical, usable, _quota_cores() or usable)
-    return CpuFacts(platform.machine(), max(1, cores), features_of(text))
+    cores = max(1, min(physical, usable, _quota_cores() or usable))
+    return CpuFacts(platform.machine(), cores, features_of(text), _core_ids()[:cores])
+
+
+def _core_ids() -> tuple[int, ...]:
+    """The first hardware thread of each core this process may use; empty where the system does not tell."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    found: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        try:
+            siblings = (SYSTEM_CPUS / f"cpu{cpu}" / "topology/thread_siblings_list").read_text(encoding="ascii")
+        except OSError:
+            siblings = str(cpu)
+        found.setdefault(siblings.strip(), cpu)
+    return tuple(found.values())
 
 
 def features_of(cpuinfo: str) -> frozenset[str]:

@@ -28,15 +28,18 @@ CACHE_BITS = {
 MICRO_BATCH_TOKENS = 512
 # Every so many layers one sees the whole context; llama.cpp knows this by architecture, the file often does not say.
 WINDOW_PERIOD = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
-# What llama-server keeps besides weights and caches: code, vocabulary, HTTP threads.
-PROCESS_BYTES = 64 * MIB
+# What llama-server keeps besides weights and caches: code, vocabulary, HTTP threads (measured with 49,152 tokens).
+PROCESS_BYTES = 36 * MIB
+# `general.file_type` of quantisations that llama.cpp rearranges for the CPU while it loads: Q4_0, Q8_0, Q4_K, Q5_K,
+# Q6_K, IQ4_NL, MXFP4. Mapped into memory they would be held twice, as file and as copy.
+REPACKED_FILE_TYPES = frozenset({2, 7, 14, 15, 16, 17, 18, 25, 38})
 # Its own default is 8 GiB for each server, which five of them on one machine cannot have.
 PROMPT_CACHE_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True)
 class Need:
-    """The predicted memory of one server, in bytes."""
+    """The predicted memory of one server, in bytes: what it holds when it is used, not what it may address."""
 
     weights_bytes: int
     cache_bytes: int
@@ -44,8 +47,13 @@ class Need:
     prompt_cache_bytes: int = PROMPT_CACHE_BYTES
 
     @property
+    def in_use_bytes(self) -> int:
+        """What comes with use; the rest is held from the start."""
+        return self.compute_bytes + self.prompt_cache_bytes
+
+    @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.cache_bytes + self.compute_bytes + self.prompt_cache_bytes + PROCESS_BYTES
+        return self.weights_bytes + self.cache_bytes + PROCESS_BYTES + self.in_use_bytes
 
 
 def predict(spec: ModelSpec, gguf: Gguf, mmproj_bytes: int = 0) -> Need:
@@ -54,7 +62,21 @@ def predict(spec: ModelSpec, gguf: Gguf, mmproj_bytes: int = 0) -> Need:
         weights_bytes=gguf.size_bytes + mmproj_bytes,
         cache_bytes=cache_bytes(spec, gguf),
         compute_bytes=compute_bytes(spec, gguf),
+        prompt_cache_bytes=prompt_cache_bytes(spec),
     )
+
+
+def prompt_cache_bytes(spec: ModelSpec) -> int:
+    """The bound of the cache of finished prompts; `--cache-ram` among the model's extra_args overrules ours."""
+    for flag, value in zip(spec.extra_args, spec.extra_args[1:], strict=False):
+        if flag in ("--cache-ram", "-cram") and value.isdigit():
+            return int(value) * MIB
+    return PROMPT_CACHE_BYTES
+
+
+def is_repacked(gguf: Gguf) -> bool:
+    """Whether llama.cpp makes a rearranged copy of these weights: then the file must not be mapped as well."""
+    return gguf.metadata.get("general.file_type") in REPACKED_FILE_TYPES
 
 
 def cache_bytes(spec: ModelSpec, gguf: Gguf) -> int:
@@ -72,13 +94,14 @@ def cache_bytes(spec: ModelSpec, gguf: Gguf) -> int:
 
 
 def compute_bytes(spec: ModelSpec, gguf: Gguf) -> int:
-    """Activations of one micro-batch, and its attention scores where flash attention is off."""
+    """Activations and attention masks of one micro-batch, and its scores where flash attention is off."""
     batch = min(spec.batch_tokens or MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
-    width = max(gguf.number("feed_forward_length"), gguf.number("embedding_length"))
-    vocabulary = gguf.number("vocab_size", 32_000)
+    activations = gguf.number("feed_forward_length") + 2 * gguf.number("embedding_length")
     heads = gguf.number("attention.head_count", 1)
+    # The mask is made in 32 bits and kept a second time in 16.
+    masks = spec.context_tokens * batch * (4 + 2)
     scores = heads * spec.context_tokens * batch * 4 if spec.flash_attention == "off" else 0
-    return batch * 4 * (4 * width + vocabulary) + scores
+    return batch * 4 * activations + masks + scores
 
 
 def machine_bytes() -> int:

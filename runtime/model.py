@@ -13,8 +13,10 @@ from enum import StrEnum
 from functools import partial
 
 from capibara_agents.errors import ModelLoading, ModelUnavailable
+from capibara_agents.runtime.cores import Lease
 from capibara_agents.runtime.policy import Resident, retry_after_s
 from capibara_agents.runtime.server import Server
+from capibara_agents.runtime.watch import Watch
 from capibara_agents.runtime.weights import LocalFiles
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Endpoint, ModelStatus, ServerState
@@ -77,6 +79,9 @@ class Prepared:
     files: LocalFiles
     need_bytes: int
     threads: int
+    shape: str = ""
+    """Under which name its memory is remembered."""
+    repacked: bool = False
 
 
 @dataclass(eq=False)
@@ -97,6 +102,15 @@ class Model:
     outbox: list[Callable[[], None]] = field(default_factory=list)
     active: int = 0
     draining: bool = False
+    """Given no new work, so that it can be stopped."""
+    outdated: bool = False
+    """Its server runs with an earlier configuration."""
+    leaving: bool = False
+    """No longer of the configuration; dropped when its server is gone."""
+    lease: Lease | None = None
+    watch: Watch = field(default_factory=lambda: Watch(math.inf))
+    looks: set[asyncio.Task[None]] = field(default_factory=set)
+    is_looked_at: bool = False
     generation: int = 0
     api_key: str = ""
     charge_bytes: int = 0
@@ -125,6 +139,12 @@ class Model:
     def needs_start(self) -> bool:
         asked_for = self.queue or any(not future.cancelled() for future in self.wanted)
         return bool(asked_for and self.server is None and self.task is None and not self.permanent)
+
+    @property
+    def threads(self) -> int:
+        """Threads it computes with while it answers; a guess before its files were looked at."""
+        known = self.lease or self.prepared
+        return known.threads if known else self.spec.threads or 1
 
     def waiting_since(self) -> float:
         """When the oldest waiting claim came; infinity without one, so that such models are looked at last."""
@@ -161,14 +181,32 @@ class Model:
             self.queue
             and server is not None
             and server.state is ServerState.ready
-            and server.url
             and not server.is_ending()
             and not self.draining
             and self.active < self.spec.slots
+            and (endpoint := self.endpoint()) is not None
         ):
-            endpoint = Endpoint(model_id=self.id, url=server.url, api_key=self.api_key, generation=self.generation)
             if self.queue.popleft().offer(endpoint):
                 self.active += 1
+
+    def endpoint(self) -> Endpoint | None:
+        """Where its server answers; None while it has no address."""
+        if self.server is None or not self.server.url:
+            return None
+        return Endpoint(model_id=self.id, url=self.server.url, api_key=self.api_key, generation=self.generation)
+
+    def become(self, spec: ModelSpec, *, restart: bool) -> None:
+        """Takes a new configuration; `restart`: a server that runs has to go, but not before its answers are given."""
+        self.spec, self.leaving = spec, False
+        self.watch.limit_s = spec.timeout_s
+        if restart:
+            self.forgive()
+            self.outdated = self.server is not None
+            self.prepared = self.prepared if self.outdated else None
+
+    def begin_watch(self) -> None:
+        """A new server: nothing is known of it yet."""
+        self.watch = Watch(self.spec.timeout_s)
 
     def give_back(self, ticket: Ticket, *, served: bool) -> None:
         """A claim of a server that is gone was forgotten together with it."""
@@ -185,9 +223,10 @@ class Model:
 
     def server_gone(self) -> None:
         """The process has ended: its claims, its memory and what was known before its start are void."""
-        self.server = self.task = self.prepared = self.rss_bytes = self.noted_pid = None
+        self.server = self.task = self.prepared = self.rss_bytes = self.noted_pid = self.lease = None
         self.active = self.charge_bytes = 0
-        self.draining = False
+        self.draining = self.outdated = False
+        self.watch.rest()
 
     def fail(self, sentence: str, *, permanent: bool = False) -> None:
         """Everybody who waits is told; the next claim tries again unless it is permanent."""
@@ -251,6 +290,8 @@ class Model:
             slots=self.spec.slots,
             load_progress=server.progress if server else None,
             restarts=self.restarts,
+            reserved_bytes=self.charge_bytes,
+            tokens_per_second=self.watch.tokens_per_second,
             error=self.error,
             permanent=self.permanent,
             stand_in=self.spec.stand_in,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capibara_agents.runtime.cores import Lease
 from capibara_agents.runtime.cpu import CpuFacts
 from capibara_agents.runtime.memory import GIB, MIB, PROMPT_CACHE_BYTES
 from capibara_agents.settings import ModelSpec
@@ -43,18 +44,19 @@ def build_command(
     *,
     binary: Path,
     flags: frozenset[str],
-    threads: int,
+    lease: Lease,
     model_file: Path,
     mmproj_file: Path | None,
     api_key: str,
     crowded: bool,
+    repacked: bool = False,
     port: int = 0,
 ) -> Command:
-    """`crowded`: the fleet's busy threads may exceed the cores, so idle ones must sleep rather than spin."""
+    """`crowded`: it shares its cores with others, so its idle threads must sleep rather than spin."""
     arguments = [*spec.command_prefix, str(binary), "--model", str(model_file), "--host", "127.0.0.1"]
-    arguments += ["--port", str(port), "--threads", str(threads), "--parallel", str(spec.slots)]
+    arguments += ["--port", str(port), "--threads", str(lease.threads), "--parallel", str(spec.slots)]
     arguments += ["--ctx-size", str(spec.context_tokens * spec.slots)]
-    for name, values in _optional(spec, mmproj_file, crowded):
+    for name, values in [*_optional(spec, mmproj_file), *_placement(lease, crowded, repacked)]:
         if name in flags:
             arguments += [name, *values]
     environment = {"LLAMA_API_KEY": api_key, "LLAMA_SERVER_ROUTER_PORT": "1"}
@@ -63,14 +65,13 @@ def build_command(
     return Command(spec.id, (*arguments, *spec.extra_args), environment)
 
 
-def _optional(spec: ModelSpec, mmproj_file: Path | None, crowded: bool) -> Sequence[tuple[str, tuple[str, ...]]]:
+def _optional(spec: ModelSpec, mmproj_file: Path | None) -> Sequence[tuple[str, tuple[str, ...]]]:
     chosen: list[tuple[str, tuple[str, ...]]] = [
         ("--alias", (spec.id,)),
         ("--offline", ()),
         ("--metrics", ()),
         ("--slots", ()),
         ("--no-ui", ()),
-        ("--jinja", ()),
         ("--no-context-shift", ()),
         ("--flash-attn", (spec.flash_attention,)),
         ("--cache-type-k", (spec.cache_type_k,)),
@@ -80,14 +81,31 @@ def _optional(spec: ModelSpec, mmproj_file: Path | None, crowded: bool) -> Seque
     ]
     if spec.batch_tokens:
         chosen.append(("--batch-size", (str(spec.batch_tokens),)))
-    if spec.chat_template:
-        chosen.append(("--chat-template", (spec.chat_template,)))
+    chosen += _template(spec)
     if spec.reasoning_format:
         chosen.append(("--reasoning-format", (spec.reasoning_format,)))
     if spec.chat_template_kwargs:
         chosen.append(("--chat-template-kwargs", (json.dumps(spec.chat_template_kwargs, sort_keys=True),)))
     if mmproj_file:
         chosen.append(("--mmproj", (str(mmproj_file),)))
+    return chosen
+
+
+def _template(spec: ModelSpec) -> list[tuple[str, tuple[str, ...]]]:
+    """A template by name works without Jinja only: with it the name itself is the template, and is all that is sent."""
+    if not spec.chat_template:
+        return [("--jinja", ())]
+    is_jinja = "{{" in spec.chat_template or "{%" in spec.chat_template
+    return [("--jinja" if is_jinja else "--no-jinja", ()), ("--chat-template", (spec.chat_template,))]
+
+
+def _placement(lease: Lease, crowded: bool, repacked: bool) -> list[tuple[str, tuple[str, ...]]]:
+    """Where it computes, how its threads wait, and how the file comes into memory."""
+    chosen: list[tuple[str, tuple[str, ...]]] = []
+    if lease.cores:
+        chosen += [("--cpu-mask", (lease.mask,)), ("--cpu-strict", ("1",))]
     if crowded:
         chosen.append(("--poll", ("0",)))
+    if repacked:
+        chosen.append(("--load-mode", ("none",)))
     return chosen

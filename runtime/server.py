@@ -46,6 +46,7 @@ LOGS_KEPT = 2
 LOG_TAIL_BYTES = 8192
 POLL_S = 0.1
 HEALTH_EVERY_S = 0.5
+HEALTH_LIMIT_S = 2.0
 STOP_GRACE_S = 2.0
 PF_EXITING = 0x4
 STATE_LINE = b"cmd_child_to_router:state:"
@@ -79,6 +80,7 @@ class Server:
         self._load_limit_s = load_limit_s(load_timeout_s, weights_bytes)
         self._process: subprocess.Popen[bytes] | None = None
         self._said_ready = False
+        self._given_up = False
         self._stop_asked = asyncio.Event()
         self._exited = asyncio.Event()
 
@@ -104,7 +106,7 @@ class Server:
         finally:
             # Also on cancellation: no process outlives the task that owns it.
             asked = self._stop_asked.is_set() and not self._exited.is_set()
-            await asyncio.shield(self._end_process(gently=was_ready))
+            await asyncio.shield(self._end_process(gently=was_ready and not self._given_up))
             reader.cancel()
         return self._finish(asked=asked, hung=hung, was_ready=was_ready)
 
@@ -114,6 +116,11 @@ class Server:
             self._stop_asked.set()
             if self.state in (ServerState.starting, ServerState.ready):
                 self._become(ServerState.stopping)
+
+    def give_up(self) -> None:
+        """The process is stuck: it is killed, and `run()` returns an exit of the kind `hung`."""
+        self._given_up = True
+        self.stop()
 
     def is_ending(self) -> bool:
         """Whether the process is dying although its exit is not known yet.
@@ -207,8 +214,10 @@ class Server:
     async def _is_healthy(self) -> bool:
         """503 while loading, and no answer at all, both mean: not yet."""
         try:
-            return (await self._http.get(f"{self.url}/health", timeout=2.0)).status_code == 200
-        except httpx.HTTPError:
+            # The limit is on the whole answer: one that comes byte by byte must not hold up the rest.
+            async with asyncio.timeout(HEALTH_LIMIT_S):
+                return (await self._http.get(f"{self.url}/health", timeout=HEALTH_LIMIT_S)).status_code == 200
+        except (httpx.HTTPError, TimeoutError):
             return False
 
     async def _read_stdout(self) -> None:
@@ -272,10 +281,12 @@ class Server:
         assert self._process is not None
         name, code = self.command.model_id, self._process.returncode
         self.port = self.progress = None
-        if asked:
+        if asked and not self._given_up:
             self._become(ServerState.stopped)
             return Exit("asked", code, f"The server of {name} was stopped.")
         self._become(ServerState.failed)
+        if self._given_up:
+            return Exit("hung", code, f"The server of {name} gave no token any more and was replaced.")
         if hung:
             return Exit("hung", code, f"The server of {name} made no progress in loading and was ended.")
         return classify_exit(name, code, self.log_tail(), was_ready=was_ready)

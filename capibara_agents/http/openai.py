@@ -161,10 +161,10 @@ class _Call:
                 return Response(status_code=499)
             answer = work.result()
         finally:
+            # Only what still runs: to wait again for a failed task would raise its error anew, without its traceback.
             for task in (work, watch):
-                task.cancel()
-                with suppress(asyncio.CancelledError, CapibaraError):
-                    await task
+                if task.cancel():
+                    await asyncio.wait((task,))
         body = wire.completion(answer, id=self.id, created_s=self.created_s, trace=self.trace)
         return JSONResponse(body, headers=wire.decision_headers(answer))
 

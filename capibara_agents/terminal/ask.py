@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from capibara_agents.assembly import House
-from capibara_agents.errors import CapibaraError
+from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.outcome import Answer, explain
 from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
@@ -131,7 +131,8 @@ def _ask_service(url: str, settings: Settings, asked: Asked) -> tuple[str, dict[
     except (httpx.HTTPError, ValueError) as error:
         raise CapibaraError(f"The service at {url} broke off: {type(error).__name__}.") from error
     if response.is_error:
-        raise CapibaraError(str(answer.get("error", {}).get("message", response.status_code)))
+        said = str(answer.get("error", {}).get("message", response.status_code))
+        raise BadQuestion(said) if response.status_code in (400, 404) else CapibaraError(said)
     trace = {**answer["capibara"], "answered_by": answer["model"], "usage": answer["usage"]}
     return answer["choices"][0]["message"]["content"] or "", trace
 

@@ -42,5 +42,3 @@ def service(tmp_path_factory: pytest.TempPathFactory, real_servers: None) -> Ite
     """One service with the tiny fleet for the whole session."""
     with running(tmp_path_factory.mktemp("service") / "data") as started:
         yield started
-
-

@@ -190,7 +190,9 @@ def running(data_dir: Path, *arguments: str, **variables: str) -> Iterator[Servi
         stop(service)
 
 
-def run_capibara(*arguments: str, cwd: Path, limit_s: float = 120.0, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_capibara(
+    *arguments: str, cwd: Path, limit_s: float = 120.0, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """One command of the terminal, to its end. Fails when it leaves a process behind."""
     mark = new_mark()
     done = subprocess.run(

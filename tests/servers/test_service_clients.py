@@ -8,8 +8,8 @@ import openai
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
-from service_process import MODELS, Service
 from service_process import ANSWER_LIMIT_S as LIMIT_S
+from service_process import MODELS, Service
 
 pytestmark = pytest.mark.servers
 

@@ -48,7 +48,11 @@ def test_a_route_explains_itself_in_the_questions_language(
 
 def test_a_batch_of_routes_keeps_its_order_and_asks_nobody(service: Service) -> None:
     """The results stand where their questions stood, agree with single routes, and no model's state changes."""
-    questions = ["Hola, ¿qué tal?", "SELECT name FROM users WHERE age > 30: explain it", "Traduce al inglés: buenos días"]
+    questions = [
+        "Hola, ¿qué tal?",
+        "SELECT name FROM users WHERE age > 30: explain it",
+        "Traduce al inglés: buenos días",
+    ]
     before = {name: (model["pid"], model["state"]) for name, model in service.fleet().items()}
     results = service.client.post("/v1/route/batch", json={"inputs": questions}).json()["results"]
     single = [service.client.post("/v1/route", json={"input": question}).json() for question in questions]

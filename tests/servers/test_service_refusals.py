@@ -81,7 +81,9 @@ def test_a_wrong_body_is_a_400_that_names_the_parameter(
     assert error["code"] == code
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"[]", b"\xff\xfe", b"null"], ids=["cut", "none", "list", "bytes", "null"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b"[]", b"\xff\xfe", b"null"], ids=["cut", "none", "list", "bytes", "null"]
+)
 def test_a_body_that_is_no_json_object_is_a_400(service: Service, content: bytes) -> None:
     """Whatever arrives instead of a JSON object, the answer is an error object and not a failure of the service."""
     response = service.client.post(CHAT, content=content, headers={"content-type": "application/json"})

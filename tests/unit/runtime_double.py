@@ -1,7 +1,10 @@
 """A stand-in for llama-server, run as a process by the fleet's tests: speaks /health and one kind of chat answer.
 
 Knobs come as arguments (a model's `extra_args`): --double-load-s S, --double-exit CODE (says --double-say first),
---double-deaf (does not read its stdin, ignores SIGTERM), --double-log FILE (one line a start). Standard library only.
+--double-deaf (does not read its stdin, ignores SIGTERM), --double-log FILE (one line a start),
+--double-hang FILE (while the file is there, a question gets no answer and its slot no token; /health stays green),
+--double-mute (never says that it is ready, and /health accepts the connection without ever answering).
+Standard library only.
 """
 
 import json
@@ -22,6 +25,8 @@ def knob(name: str, default: str = "") -> str:
 
 class Handler(BaseHTTPRequestHandler):
     loaded = False
+    asked = 0
+    answered = 0
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -34,12 +39,21 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        self.answer(200 if Handler.loaded else 503, {"status": "ok" if Handler.loaded else "loading"})
+        if "--double-mute" in sys.argv:
+            time.sleep(3600)
+        if self.path == "/slots":
+            working = Handler.asked > Handler.answered
+            return self.answer(200, [{"is_processing": working, "next_token": [{"n_decoded": Handler.answered}]}])
+        return self.answer(200 if Handler.loaded else 503, {"status": "ok" if Handler.loaded else "loading"})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Authorization") != f"Bearer {os.environ['LLAMA_API_KEY']}":
             return self.answer(401, {})
+        Handler.asked += 1
+        while knob("--double-hang") and Path(knob("--double-hang")).exists():
+            time.sleep(0.02)
+        Handler.answered += 1
         return self.answer(200, {"choices": [{"message": {"role": "assistant", "content": f"pid {os.getpid()}"}}]})
 
 
@@ -73,7 +87,8 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(int(knob("--double-exit")))
     Handler.loaded = True
-    say_state("ready", id=knob("--alias"))
+    if "--double-mute" not in sys.argv:
+        say_state("ready", id=knob("--alias"))
     while True:
         time.sleep(3600)
 

@@ -82,9 +82,7 @@ def test_yes_and_no(text: str, value: str | None) -> None:
     assert (found.value if found else None) == value
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("B", "B"), ("La respuesta es C.", "C"), ("(D)", "D"), ("nada", None)]
-)
+@pytest.mark.parametrize(("text", "value"), [("B", "B"), ("La respuesta es C.", "C"), ("(D)", "D"), ("nada", None)])
 def test_options(text: str, value: str | None) -> None:
     """The letter that was chosen."""
     found = option_answer(text)

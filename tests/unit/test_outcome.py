@@ -93,7 +93,9 @@ def test_the_error_says_what_the_caller_can_do(errors: list[str], kind: type[Cap
 def test_waiting_is_suggested_with_the_longest_guess() -> None:
     """Retry-After is never missing where waiting may help."""
     with pytest.raises(ModelUnavailable) as caught:
-        settle(state(candidate(error="model_loading", retry_after_s=3), candidate(error="model_loading", retry_after_s=8)))
+        settle(
+            state(candidate(error="model_loading", retry_after_s=3), candidate(error="model_loading", retry_after_s=8))
+        )
     assert caught.value.retry_after_s == 8
     with pytest.raises(ModelUnavailable) as caught:
         settle(state(candidate(error="model_unavailable")))

@@ -38,7 +38,9 @@ async def test_every_shape_of_input(house: FakeHouse, value: Any) -> None:
     assert message.response_metadata["capibara"]["verdict"]["accepted"] is True
 
 
-@pytest.mark.parametrize("value", [{}, {"messages": []}, [], 7, {"messages": [{"role": "user"}]}, [{"role": "x"}], None])
+@pytest.mark.parametrize(
+    "value", [{}, {"messages": []}, [], 7, {"messages": [{"role": "user"}]}, [{"role": "x"}], None]
+)
 async def test_what_is_no_conversation_is_refused(house: FakeHouse, value: Any) -> None:
     """BadQuestion names messages; no model is asked."""
     with pytest.raises(BadQuestion) as caught:

@@ -26,7 +26,7 @@ from capibara_agents.runtime.gguf import read_gguf
 from capibara_agents.runtime.memory import predict
 from capibara_agents.runtime.ownership import DataFolder
 from capibara_agents.settings import Settings
-from capibara_agents.types import Endpoint, ServerState
+from capibara_agents.types import Endpoint, FleetSnapshot, ServerState
 
 DOUBLE = Path(__file__).with_name("runtime_double.py")
 WAIT_S = 20.0
@@ -456,11 +456,12 @@ async def test_a_failing_listener_does_not_stop_the_fleet(room: Room) -> None:
     """Events are told to a listener; what it raises changes nothing."""
     seen: list[str] = []
 
-    def listen(status: Any) -> None:
-        seen.append(status.state)
+    def listen(snapshot: FleetSnapshot) -> None:
+        seen.append(snapshot.get("m").state)
         raise RuntimeError("listener")
 
-    with LlamaFleet(room.settings(room.spec("m")), on_event=listen) as fleet:
+    with LlamaFleet(room.settings(room.spec("m"))) as fleet:
+        fleet.listen(listen)
         await ask(fleet)
         assert fleet.logs("m", 5)
     assert {"starting", "ready", "stopping", "stopped"} <= set(seen)

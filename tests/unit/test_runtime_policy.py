@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from capibara_agents.runtime.cores import Lease
 from capibara_agents.runtime.cpu import CpuFacts, features_of
 from capibara_agents.runtime.engine import flags_of, version_of
 from capibara_agents.runtime.exits import classify_exit
@@ -157,7 +158,7 @@ def arguments(flags: set[str], *, crowded: bool = False, **keys: Any) -> tuple[l
         spec(**keys),
         binary=Path("/bin/llama-server"),
         flags=frozenset(flags),
-        threads=2,
+        lease=Lease(2),
         model_file=Path("/m.gguf"),
         mmproj_file=None,
         api_key="secret",

@@ -29,7 +29,9 @@ def test_both_languages_have_the_same_codes_and_variables() -> None:
     spanish, english = catalogue("es"), catalogue("en")
     assert spanish.keys() == english.keys()
     for code in spanish:
-        assert sorted(Template(spanish[code]).get_identifiers()) == sorted(Template(english[code]).get_identifiers()), code
+        assert sorted(Template(spanish[code]).get_identifiers()) == sorted(Template(english[code]).get_identifiers()), (
+            code
+        )
 
 
 @pytest.mark.parametrize("language", ["es", "en"])

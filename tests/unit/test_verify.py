@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Plan, Reason, Request, Timings, Verdict, Vote
+from capibara_agents.types import (
+    AnswerKind,
+    Ballot,
+    Candidate,
+    Canonical,
+    Plan,
+    Reason,
+    Request,
+    Timings,
+    Verdict,
+    Vote,
+)
 from capibara_agents.verify import examine, judge
 from capibara_agents.verify.checks import no_loop, reply_language, valid_json
 from tests.fakes import classification
@@ -83,7 +94,11 @@ def test_loops_are_found(text: str, passed: bool) -> None:
         (ENGLISH, "es", False),
         (SPANISH, "en", False),
         ("Madrid", "en", True),
-        ("```python\nfor the_item in the_list_of_items: print(the_item)\n```\nAsí se recorre la lista entera.", "es", True),
+        (
+            "```python\nfor the_item in the_list_of_items: print(the_item)\n```\nAsí se recorre la lista entera.",
+            "es",
+            True,
+        ),
     ],
 )
 def test_the_reply_language(text: str, wanted: str, passed: bool) -> None:
@@ -142,7 +157,9 @@ def test_failures_use_up_no_attempts() -> None:
     assert judged(crashed, plan("c", attempt=3), None).final
 
 
-@pytest.mark.parametrize(("error", "final"), [("model_crashed", False), ("model_timeout", True), ("model_loading", True)])
+@pytest.mark.parametrize(
+    ("error", "final"), [("model_crashed", False), ("model_timeout", True), ("model_loading", True)]
+)
 def test_a_named_model_is_repeated_after_a_crash_only(error: str, final: bool) -> None:
     """Its chain is itself: a new process may do better, a slow one will not."""
     assert judged([candidate(error=error)], plan(chain=("a",)), None).final is final

@@ -1,0 +1,94 @@
+#!/bin/sh
+# Cross-compiles llama-server for aarch64 from the llama-cpp-python that requirements.lock pins, twice:
+#   single    one static binary for armv8.6-a with SVE2, i8mm, bf16 and fp16 (what a Neoverse V2 has)
+#   variants  shared libraries with one set of kernels for each ARM generation, chosen at start
+# The results stay in the user's cache; on standard output stands the folder that holds both.
+#   deploy/arm-build.sh [single|variants|all|where]     about 15 minutes each on two cores
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+die() { printf 'Error: %s\n' "$*" >&2; exit 1; }
+
+compiler=aarch64-linux-gnu-gcc
+requirement=$(awk '/^[a-z]/ { engine = /^llama-cpp-python==/ } engine' requirements.lock)
+
+common="-DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
+ -DCMAKE_C_COMPILER=$compiler -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF
+ -DLLAMA_BUILD_TOOLS=ON -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+ -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"
+single="-DBUILD_SHARED_LIBS=OFF -DGGML_CPU_ARM_ARCH=armv8.6-a+sve2+i8mm+bf16+fp16 -DCMAKE_EXE_LINKER_FLAGS=-static"
+variants="-DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON
+ -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH=\$ORIGIN"
+
+# Another engine, other arguments or another compiler are another build.
+key=$(printf '%s\n' "$requirement" "$common" "$single" "$variants" "$($compiler -dumpfullversion 2>/dev/null || true)" |
+    sha256sum | cut -c1-16)
+folder=${XDG_CACHE_HOME:-$HOME/.cache}/capibara/arm/$key
+
+unpack() {
+    [ -f "$folder/source/.whole" ] && return
+    say "Fetching the source of llama.cpp"
+    rm -rf "$folder/source" "$folder/sdist"
+    mkdir -p "$folder/source" "$folder/sdist"
+    printf '%s\n' "$requirement" >"$folder/requirement.txt"
+    .venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes --no-binary :all: \
+        -d "$folder/sdist" -r "$folder/requirement.txt" >&2 || die "The source could not be fetched."
+    tar -xzf "$folder"/sdist/*.tar.gz -C "$folder/source" --strip-components=1
+    rm -r "$folder/sdist"
+    # GCC 12 cannot compile the two variants with SME, and no CPU meant here has it.
+    sed -i '/ggml_add_cpu_backend_variant(armv9.2_[12] /d' "$folder/source/vendor/llama.cpp/ggml/src/CMakeLists.txt"
+    touch "$folder/source/.whole"
+}
+
+# build NAME ARGUMENTS
+build() {
+    [ -f "$folder/$1/done" ] && return
+    for tool in "$compiler" aarch64-linux-gnu-g++ cmake; do
+        command -v "$tool" >/dev/null 2>&1 ||
+            die "There is no $tool; on Debian: apt-get install cmake gcc-aarch64-linux-gnu g++-aarch64-linux-gnu"
+    done
+    [ -x .venv/bin/python ] || die "There is no .venv yet: run make setup first."
+    unpack
+    jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-2}
+    log=$folder/$1.log
+    say "Compiling llama-server for aarch64 ($1), once on this machine: about $((30 / jobs)) minutes on $jobs core(s)."
+    (
+        # shellcheck disable=SC2086  # the arguments are many words
+        nice -n 15 cmake -S "$folder/source/vendor/llama.cpp" -B "$folder/$1" $common $2 &&
+            nice -n 15 cmake --build "$folder/$1" --target llama-server -j "$jobs"
+    ) >"$log" 2>&1 &
+    worker=$!
+    trap 'kill "$worker" 2>/dev/null || true; exit 130' INT TERM
+    seconds=0
+    while kill -0 "$worker" 2>/dev/null; do
+        sleep 1
+        seconds=$((seconds + 1))
+        if [ $((seconds % 30)) -eq 0 ]; then
+            say "  $(grep -o '^\[ *[0-9]*%\]' "$log" | tail -n 1 || true) ${seconds} s"
+        fi
+    done
+    if ! wait "$worker"; then
+        tail -n 15 "$log" >&2
+        die "llama.cpp did not compile for aarch64; the whole log is in $log."
+    fi
+    trap - INT TERM
+    # The objects are ten times what they became.
+    find "$folder/$1" -name CMakeFiles -type d -prune -exec rm -r {} +
+    find "$folder/$1" -name '*.a' -delete
+    touch "$folder/$1/done"
+}
+
+what=${1:-all}
+case $what in
+where) ;;
+single | variants | all)
+    mkdir -p "$folder"
+    exec 9>"$folder/.lock"
+    flock 9
+    [ "$what" = single ] || build variants "$variants"
+    [ "$what" = variants ] || build single "$single"
+    ;;
+*) die "usage: deploy/arm-build.sh [single|variants|all|where]" ;;
+esac
+printf '%s\n' "$folder"

@@ -1,0 +1,61 @@
+"""What a new configuration changes in a running fleet: a pure comparison of settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from capibara_agents.errors import ConfigError
+from capibara_agents.settings import ModelSpec, Settings
+
+# What the server process never sees: a change of these takes effect without a restart.
+WITHOUT_RESTART = frozenset(
+    {
+        "tier",
+        "aliases",
+        "stand_in",
+        "weights_name",
+        "sees_images",
+        "calls_tools",
+        "max_tokens",
+        "timeout_s",
+        "load_timeout_s",
+        "fallback",
+        "idle_unload_s",
+        "pinned",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Model ids. `restarted` ones run on until their answers are given, and start anew when they are next needed."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    restarted: tuple[str, ...]
+    updated: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.removed or self.restarted or self.updated)
+
+
+def difference(old: Settings, new: Settings) -> Difference:
+    """Compares two configurations. Raises ConfigError for a key that cannot change while servers run."""
+    for key in ("data_dir", "weights_dir"):
+        if getattr(old, key) != getattr(new, key):
+            raise ConfigError(f"runtime.{key} cannot change while Capibara runs; restart it for that.")
+    before, after = ({spec.id: spec for spec in settings.models} for settings in (old, new))
+    kept = [model_id for model_id in after if model_id in before]
+    engine_changed = old.runtime.llama_server != new.runtime.llama_server
+    restarted = [m for m in kept if engine_changed or _needs_restart(before[m], after[m])]
+    return Difference(
+        added=tuple(m for m in after if m not in before),
+        removed=tuple(m for m in before if m not in after),
+        restarted=tuple(restarted),
+        updated=tuple(m for m in kept if m not in restarted and before[m] != after[m]),
+    )
+
+
+def _needs_restart(old: ModelSpec, new: ModelSpec) -> bool:
+    return old.model_dump(exclude=set(WITHOUT_RESTART)) != new.model_dump(exclude=set(WITHOUT_RESTART))
