@@ -23,6 +23,7 @@ from capibara_agents.exemplars import ExemplarStore
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.runtime.fleet import LlamaFleet
+from capibara_agents.runtime.reload import Difference
 from capibara_agents.settings import Settings
 from capibara_agents.types import Classification, Plan, Request
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from capibara_agents.graphs.capibara import Graph, Services
+
+RELOAD_LIMIT_S = 10.0
 
 
 class House:
@@ -92,6 +95,19 @@ class House:
             classification=classification, request=request, settings=self.settings, fleet=self.fleet.snapshot()
         )
         return classification, routing.first_plan(situation)
+
+    def reload(self, settings: Settings) -> Difference:
+        """Take over a new configuration of models, routing and machine room; what runs is not cut.
+
+        Raises ConfigError or EngineError and changes nothing when it cannot be taken over. What listens (`server`)
+        stays as it was started.
+        """
+        change = self.fleet.apply(settings).result(RELOAD_LIMIT_S)
+        self.settings = settings
+        # Questions under way keep the graph they began with; the next one finds a new one.
+        for part in ("services", "graph"):
+            self.__dict__.pop(part, None)
+        return change
 
     def warm(self) -> None:
         """Pay now for what the first question would otherwise wait for: imports, vectors, the graph."""
@@ -165,11 +181,11 @@ class Capibara(GraphRunnable):
         self.close()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The HTTP service as an ASGI application; its lifespan opens and closes the house."""
+def create_app(settings: Settings | None = None, *, house: House | None = None) -> FastAPI:
+    """The HTTP service as an ASGI application; its lifespan warms and closes the house, a given one too."""
     from capibara_agents.http.app import build_app  # noqa: PLC0415  (FastAPI is for those who serve)
 
-    house = House(settings or load().settings)
+    house = house or House(settings or load().settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

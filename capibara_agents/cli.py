@@ -13,6 +13,7 @@ from capibara_agents.terminal import Terminal
 from capibara_agents.texts import sentence
 
 if TYPE_CHECKING:
+    from capibara_agents.settings import Settings
     from capibara_agents.types import Language
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -72,6 +73,7 @@ def build(language: Language) -> typer.Typer:
     _add_questions(app, terminal)
     _add_service(app, terminal)
     _add_models(app, terminal)
+    _add_fleet(app, terminal)
     _add_inspection(app, terminal)
     return app
 
@@ -134,7 +136,10 @@ def _add_service(app: typer.Typer, terminal: Terminal) -> None:
         loaded = terminal.load(config, fleet=fleet, server=flags)
         from capibara_agents.terminal import serve as terminal_serve  # noqa: PLC0415
 
-        terminal_serve.run(loaded.settings, terminal)
+        def reread() -> Settings:
+            return terminal.load(config, fleet=fleet, server=flags).settings
+
+        terminal_serve.run(loaded.settings, terminal, reread)
 
     @app.command(help=t("cli.doctor"))
     def doctor(
@@ -178,6 +183,54 @@ def _add_models(app: typer.Typer, terminal: Terminal) -> None:
     add("pull", "cli.models.pull")
     add("verify", "cli.models.verify")
     add("remove", "cli.models.remove")
+
+
+def _add_fleet(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    fleet_app = typer.Typer(help=t("cli.fleet"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(fleet_app, name="fleet")
+
+    def settings(config: Path | None, host: str | None, port: int | None) -> Settings:
+        return terminal.load(config, server={"host": host, "port": port}).settings
+
+    @fleet_app.command("status", help=t("cli.fleet.status"))
+    def status(
+        watch: bool = typer.Option(False, "--watch", help=t("cli.opt.watch")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+        terminal_fleet.status(settings(config, host, port), terminal, watch=watch, as_json=as_json)
+
+    def add(name: str, help_code: str) -> None:
+        @fleet_app.command(name, help=t(help_code))
+        def act(
+            model: str = typer.Argument(help=t("cli.arg.model")),
+            config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+            host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+            port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+        ) -> None:
+            from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+            getattr(terminal_fleet, name)(settings(config, host, port), model, terminal)
+
+    add("load", "cli.fleet.load")
+    add("unload", "cli.fleet.unload")
+
+    @fleet_app.command("logs", help=t("cli.fleet.logs"))
+    def logs(
+        model: str = typer.Argument(help=t("cli.arg.model")),
+        lines: int = typer.Option(100, min=1, max=10_000, help=t("cli.opt.lines")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+    ) -> None:
+        from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+        terminal_fleet.logs(settings(config, host, port), model, lines, terminal)
 
 
 def _add_inspection(app: typer.Typer, terminal: Terminal) -> None:

@@ -23,6 +23,8 @@ class CpuFacts:
     features: frozenset[str]
     core_ids: tuple[int, ...] = ()
     """Their numbers, one for each physical core."""
+    part: str = ""
+    """Who made the core and which it is, as MIDR has it (`0x41:0xd4f`); empty on x86 and where cores differ."""
 
 
 def read_cpu() -> CpuFacts:
@@ -34,7 +36,7 @@ def read_cpu() -> CpuFacts:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or usable
     cores = max(1, min(physical, usable, _quota_cores() or usable))
-    return CpuFacts(platform.machine(), cores, features_of(text), _core_ids()[:cores])
+    return CpuFacts(platform.machine(), cores, features_of(text), _core_ids()[:cores], part_of(text))
 
 
 def _core_ids() -> tuple[int, ...]:
@@ -58,6 +60,17 @@ def features_of(cpuinfo: str) -> frozenset[str]:
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def part_of(cpuinfo: str) -> str:
+    """`implementer:part` of the cores on ARM, lower-case hex; empty on x86, and where the cores are not all alike."""
+    found: dict[str, set[str]] = {"CPU implementer": set(), "CPU part": set()}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in found:
+            found[key.strip()].add(value.strip().lower())
+    implementers, parts = found.values()
+    return f"{min(implementers)}:{min(parts)}" if len(implementers) == len(parts) == 1 else ""
 
 
 def _quota_cores() -> int | None:

@@ -2,12 +2,16 @@
 
 The operator's own binary (`runtime.llama_server`) wins; otherwise the one that was compiled together with
 llama-cpp-python, found by its files, because importing that package would load the whole library.
+
+A binary for another kind of machine is asked through the `command_prefix` that the models have in common: that is
+how an emulator runs it, and then it is the emulator that answers for the CPU.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 from dataclasses import dataclass
@@ -20,6 +24,8 @@ from capibara_agents.runtime.exits import last_words, signal_name
 from capibara_agents.settings import Settings
 
 DISTRIBUTION = "llama-cpp-python"
+# `e_machine` in the header of an ELF file.
+ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 PROBE_TIMEOUT_S = 30.0
 _FLAG = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)")
 
@@ -31,13 +37,35 @@ class Engine:
     binary: Path
     version: str
     flags: frozenset[str]
+    prefix: tuple[str, ...] = ()
+    """What must stand before the binary for it to run here: an emulator, or nothing."""
+
+    def tool(self, name: str) -> Path | None:
+        """Another program of the same build, such as llama-bench; None where it did not come along."""
+        file = self.binary.with_name(name)
+        return file if os.access(file, os.X_OK) else None
 
 
 def find_engine(settings: Settings) -> Engine:
     """Locates and probes the binary. Raises EngineError when there is none, or it does not run here."""
     binary = find_binary(settings)
     stat = binary.stat()
-    return _probe(binary, stat.st_mtime_ns, stat.st_size)
+    return _probe(binary, _launcher(settings, binary), stat.st_mtime_ns, stat.st_size)
+
+
+def _launcher(settings: Settings, binary: Path) -> tuple[str, ...]:
+    prefixes = {spec.command_prefix for spec in settings.models}
+    foreign = machine_of(binary) not in (None, platform.machine())
+    return prefixes.pop() if foreign and len(prefixes) == 1 else ()
+
+
+def machine_of(binary: Path) -> str | None:
+    """For which machine a binary is made, in the words of platform.machine(); None for a script or what is unknown."""
+    with binary.open("rb") as stream:
+        header = stream.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    return ELF_MACHINES.get(int.from_bytes(header[18:20], "little" if header[5] == 1 else "big"))
 
 
 def find_binary(settings: Settings) -> Path:
@@ -67,19 +95,19 @@ def _compiled_here() -> Path:
 
 
 @lru_cache(maxsize=8)
-def _probe(binary: Path, _mtime_ns: int, _size_bytes: int) -> Engine:
+def _probe(binary: Path, prefix: tuple[str, ...], _mtime_ns: int, _size_bytes: int) -> Engine:
     """Asks the binary itself; the file's time and size make a rebuilt one be asked again."""
-    help_text = _ask(binary, "--help")
+    help_text = _ask(binary, prefix, "--help")
     flags = flags_of(help_text)
     if "--model" not in flags:
         raise EngineError(f"{binary} is not a llama-server: its --help names no --model; correct runtime.llama_server.")
-    return Engine(binary, version_of(_ask(binary, "--version")), flags)
+    return Engine(binary, version_of(_ask(binary, prefix, "--version")), flags, prefix)
 
 
-def _ask(binary: Path, question: str) -> str:
+def _ask(binary: Path, prefix: tuple[str, ...], question: str) -> str:
     try:
         done = subprocess.run(
-            [str(binary), question],
+            [*prefix, str(binary), question],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_TIMEOUT_S,

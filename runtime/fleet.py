@@ -109,6 +109,8 @@ class LlamaFleet:
         Raises ModelLoading (with retry_after_s) when it is still loading after `deadline_s`, ModelUnavailable when
         it cannot be had, KeyError for a model that is not of this fleet.
         """
+        if model_id in self._scheduler.taken_away:
+            raise ModelUnavailable(f"{model_id} was taken away.", model_id=model_id)
         ticket = Ticket(self._scheduler.models[model_id], deadline_s)
         if not self._post(self._scheduler.enqueue, ticket):
             raise ModelUnavailable("The fleet is not running.", model_id=model_id)

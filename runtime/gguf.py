@@ -78,6 +78,39 @@ def _read(stream: BinaryIO, size_bytes: int) -> Gguf:
     return Gguf(size_bytes, tensors, metadata)
 
 
+def tensor_bytes(file: Path) -> dict[str, int]:
+    """The size of each tensor by name, padding included. Reads the whole header. Raises WeightsError."""
+    try:
+        with file.open("rb") as stream:
+            return _tensor_bytes(stream, file.stat().st_size)
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{file} is not a whole GGUF file ({error}).") from error
+
+
+def _tensor_bytes(stream: BinaryIO, file_bytes: int) -> dict[str, int]:
+    if stream.read(4) != MAGIC:
+        raise ValueError("it does not begin with GGUF")
+    _, tensors, keys = struct.unpack("<IQQ", _exactly(stream, 20))
+    if keys > MOST_KEYS or tensors > MOST_ITEMS:
+        raise ValueError(f"its header says {tensors} tensors and {keys} keys")
+    for _ in range(keys):
+        _string(stream)
+        _value(stream, _scalar(stream, "<I"))
+    begins: dict[str, int] = {}
+    for _ in range(tensors):
+        name = _string(stream)
+        # Its number of dimensions, as many lengths, its type, and where it begins in the data.
+        _exactly(stream, 8 * _scalar(stream, "<I") + 4)
+        begins[name] = _scalar(stream, "<Q")
+    data_bytes = file_bytes - stream.tell()
+    if max(begins.values(), default=0) >= data_bytes:
+        raise ValueError("it ends before its last tensor")
+    edges = sorted({*begins.values(), data_bytes})
+    return {name: edges[edges.index(begin) + 1] - begin for name, begin in begins.items()}
+
+
 def _value(stream: BinaryIO, kind: int) -> Scalar | tuple[Scalar, ...] | None:
     if kind != ARRAY:
         return _item(stream, kind)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from capibara_agents.runtime.cores import Lease
 from capibara_agents.runtime.cpu import CpuFacts
-from capibara_agents.runtime.memory import GIB, MIB, PROMPT_CACHE_BYTES
+from capibara_agents.runtime.memory import MIB, PROMPT_CACHE_BYTES
+from capibara_agents.runtime.tuning import tuning_for
 from capibara_agents.settings import ModelSpec
 
-# (weights up to so many bytes, threads worth having): small models stop gaining early.
-THREADS_BY_SIZE = ((3 * GIB, 16), (13 * GIB, 32))
 # Sliding-window models keep copies of their window for reuse, 32 a slot by default, hundreds of MB each.
 CONTEXT_CHECKPOINTS = 2
 
@@ -29,14 +28,15 @@ class Command:
     model_id: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(repr=False, default_factory=dict)
+    wrapped: bool = False
+    """Whether a command_prefix stands before llama-server."""
 
 
 def threads_for(spec: ModelSpec, cpu: CpuFacts, weights_bytes: int) -> int:
     """The model's own number, else as many cores as its size can use."""
     if spec.threads:
         return spec.threads
-    worth = next((threads for size, threads in THREADS_BY_SIZE if weights_bytes <= size), cpu.cores)
-    return max(1, min(cpu.cores, worth))
+    return max(1, min(cpu.cores, tuning_for(cpu, weights_bytes).threads or cpu.cores))
 
 
 def build_command(
@@ -62,7 +62,7 @@ def build_command(
     environment = {"LLAMA_API_KEY": api_key, "LLAMA_SERVER_ROUTER_PORT": "1"}
     if crowded:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    return Command(spec.id, (*arguments, *spec.extra_args), environment)
+    return Command(spec.id, (*arguments, *spec.extra_args), environment, wrapped=bool(spec.command_prefix))
 
 
 def _optional(spec: ModelSpec, mmproj_file: Path | None) -> Sequence[tuple[str, tuple[str, ...]]]:
@@ -73,7 +73,7 @@ def _optional(spec: ModelSpec, mmproj_file: Path | None) -> Sequence[tuple[str, 
         ("--slots", ()),
         ("--no-ui", ()),
         ("--no-context-shift", ()),
-        ("--flash-attn", (spec.flash_attention,)),
+        ("--flash-attn", (spec.flash_attention or "auto",)),
         ("--cache-type-k", (spec.cache_type_k,)),
         ("--cache-type-v", (spec.cache_type_v,)),
         ("--cache-ram", (str(PROMPT_CACHE_BYTES // MIB),)),

@@ -53,6 +53,8 @@ class Scheduler:
     def __init__(self, settings: Settings, store: WeightStore, folder: DataFolder) -> None:
         self.settings = settings
         self.models = {spec.id: Model(spec) for spec in settings.models}
+        self.taken_away: frozenset[str] = frozenset()
+        """Models of earlier configurations: a question that began with one of them may still ask for it."""
         self.listeners: tuple[OnChange, ...] = ()
         self.engine: Engine
         self.cpu: CpuFacts
@@ -227,6 +229,7 @@ class Scheduler:
         self.settings, self.engine, self._budget_bytes = settings, engine, _budget(settings)
         before = self.models
         models = {spec.id: before.get(spec.id) or Model(spec) for spec in settings.models}
+        self.taken_away = (self.taken_away | set(change.removed)) - models.keys()
         self.models = {**models, **{m: before[m] for m in change.removed}}
         for spec in settings.models:
             # One that was taken away and comes back before its server has gone is as good as changed.

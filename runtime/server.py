@@ -45,6 +45,7 @@ from capibara_agents.types import ServerState
 LOGS_KEPT = 2
 LOG_TAIL_BYTES = 8192
 POLL_S = 0.1
+PROGRESS_BYTES = 4 * 2**20
 HEALTH_EVERY_S = 0.5
 HEALTH_LIMIT_S = 2.0
 STOP_GRACE_S = 2.0
@@ -106,7 +107,7 @@ class Server:
         finally:
             # Also on cancellation: no process outlives the task that owns it.
             asked = self._stop_asked.is_set() and not self._exited.is_set()
-            await asyncio.shield(self._end_process(gently=was_ready and not self._given_up))
+            await asyncio.shield(self._end_process(gently=was_ready and self.command.wrapped and not self._given_up))
             reader.cancel()
         return self._finish(asked=asked, hung=hung, was_ready=was_ready)
 
@@ -208,7 +209,8 @@ class Server:
             log_size = self.log_file.stat().st_size
         if self.pid is not None:
             with contextlib.suppress(psutil.Error):
-                resident = psutil.Process(self.pid).memory_info().rss
+                # In coarse steps: each of our own probes costs the process a little memory, too.
+                resident = psutil.Process(self.pid).memory_info().rss // PROGRESS_BYTES
         return self.progress, log_size, resident
 
     async def _is_healthy(self) -> bool:
@@ -260,7 +262,10 @@ class Server:
     # ------------------------------------------------------------ ending
 
     async def _end_process(self, *, gently: bool) -> None:
-        """SIGTERM and the end of stdin for one that serves; a kill for one that only loads, or does not listen."""
+        """A kill: what is stopped gives no answer any more and keeps nothing, and going gently takes it a second.
+
+        `gently`: a command_prefix may have something to tidy up, so it gets SIGTERM and a moment first.
+        """
         process = self._process
         assert process is not None
         if process.stdin is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from capibara_agents.http import errors, langserve, openai, operation
+from capibara_agents.http import errors, fleet, langserve, openai, operation
 from capibara_agents.http.gate import Gate
 from capibara_agents.http.house import House
 
@@ -25,6 +25,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app = FastAPI(title="Capibara", version="0.1.0", description="Five local models, one answer.", **options)
     app.include_router(openai.router(house))
     app.include_router(operation.router(house))
+    app.include_router(fleet.router(house))
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
     app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)

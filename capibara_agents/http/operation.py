@@ -1,4 +1,4 @@
-"""Operation: health that means something, the fleet's state, the graph."""
+"""Operation: health that means something, the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOULD_ANSWER = frozenset({ServerState.ready, ServerState.starting, ServerState.
 
 
 def router(house: House) -> APIRouter:
-    """/health/live, /health/ready, /fleet, /graph."""
+    """/health/live, /health/ready, /graph."""
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/health/live")
@@ -38,10 +38,6 @@ def router(house: House) -> APIRouter:
         ok = all(result["ok"] for result in asked.values())
         body = {"status": "ready" if ok else "not_ready", "models": models}
         return JSONResponse(body, 200 if ok else 503, None if ok else {"retry-after": "5"})
-
-    @routes.get("/fleet")
-    async def fleet() -> dict[str, Any]:
-        return house.fleet.snapshot().model_dump(mode="json")
 
     @routes.get("/graph")
     async def graph(http: HttpRequest) -> Response:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import ipaddress
 import json
 import logging
+import signal
 import socket
+from collections.abc import Callable
+from dataclasses import asdict
 
 import typer
 import uvicorn
 
-from capibara_agents.assembly import create_app
+from capibara_agents.assembly import House, create_app
 from capibara_agents.errors import CapibaraError, ConfigError, WeightsError
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.weights import WeightStore
@@ -21,27 +26,39 @@ from capibara_agents.terminal import Terminal
 DRAIN_S = 10
 
 
-def run(settings: Settings, terminal: Terminal) -> None:
-    """Serve until a signal. What is wrong is said before anything is started."""
+def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] | None = None) -> None:
+    """Serve until a signal; SIGHUP has the configuration read again. What is wrong is said before anything starts."""
     refuse_open_door(settings, terminal)
     find_engine(settings)
     _need_weights(settings, terminal)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # As Ctrl-C: everything is closed on the way out, and the exit status says that all went well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     listener = _listen(settings, terminal)
-    host, port = listener.getsockname()[:2]
-    config = uvicorn.Config(
-        create_app(settings), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S, lifespan="on"
-    )
-    server = _Server(config, settings, terminal, f"http://{_shown(host)}:{port}")
     try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        # uvicorn has stopped in good order and raises the signal again.
-        return
+        # Opened before uvicorn runs, which would tell a taken data folder as a stack trace.
+        with House(settings) as house:
+            house.warm()
+            server = _serve(house, listener, terminal, reread)
     finally:
         listener.close()
     if not server.announced:
         raise CapibaraError("The service did not start; the reason stands above.")
+
+
+def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Callable[[], Settings] | None) -> _Server:
+    """Runs until a signal has stopped it in good order."""
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        create_app(house=house), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S, lifespan="on"
+    )
+    server = _Server(config, house.settings, terminal, f"http://{_shown(host)}:{port}")
+    if reread is not None:
+        server.on_hangup = lambda: _reload(house, reread, terminal)
+    # uvicorn raises the signal again that has stopped it.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    return server
 
 
 class _Server(uvicorn.Server):
@@ -51,12 +68,27 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._settings, self._terminal, self._url = settings, terminal, url
         self.announced = False
+        self.on_hangup: Callable[[], None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.announced = True
             _announce(self._settings, self._terminal, self._url)
+            if self.on_hangup is not None:
+                loop = asyncio.get_running_loop()
+                # In a thread: files are read and the engine is asked, which takes longer than a loop may stand still.
+                loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self.on_hangup)
+
+
+def _reload(house: House, reread: Callable[[], Settings], terminal: Terminal) -> None:
+    """Takes over the configuration as it is now; a wrong one is said and changes nothing."""
+    try:
+        change = house.reload(reread())
+    except CapibaraError as error:
+        terminal.note("serve.not_reloaded", error=error.message)
+        return
+    terminal.note("serve.reloaded", **{name: len(ids) for name, ids in asdict(change).items()})
 
 
 def _announce(settings: Settings, terminal: Terminal, url: str) -> None:

@@ -138,7 +138,7 @@ async def test_tool_calls_come_back(house: FakeHouse) -> None:
     assert message["tool_calls"] == [{k: v for k, v in call.items() if k != "index"}]
     chunks = (await chat(house, tools=[TOOL], stream=True)).chunks()
     deltas = [c["choices"][0]["delta"].get("tool_calls") for c in chunks]
-    assert [d for d in deltas if d][0][0]["function"]["name"] == "f"
+    assert next(d for d in deltas if d)[0]["function"]["name"] == "f"
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
@@ -229,6 +229,8 @@ async def test_a_silent_stream_sends_pings(house: FakeHouse) -> None:
 
 async def test_a_client_that_hangs_up_frees_the_model(house: FakeHouse) -> None:
     """In a stream and without one: the model's connection is closed, the claim given back."""
+    patient = tuple(s.model_copy(update={"timeout_s": 1000}) for s in house.settings.models)
+    object.__setattr__(house.settings, "models", patient)
     for stream in (True, False):
         house.upstream.script(PHI, say("La ", "capital", stall_after=1))
         call = post(app_of(house), CHAT, body(stream=stream))
@@ -277,15 +279,18 @@ async def test_openais_own_client_reads_both(house: FakeHouse) -> None:
 # ---------------------------------------------------------------- refusals
 
 
+NO_CONVERSATION = "messages must be a list of messages, each with a role and a content."
+NO_UNICODE = "messages holds text that is not valid Unicode."
+NO_FORMAT = "response_format: type must be text, json_object or json_schema."
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "messages must not be empty."),
     ({"messages": None}, "messages", "messages must be a list."),
     ({"messages": "hola"}, "messages", "messages must be a list."),
     ({"messages": ["hola"]}, "messages.0", "messages.0 must be an object."),
     ({"messages": [{"content": "x"}]}, "messages", "messages: message 0 has no role."),
-    ({"messages": [{"role": "user", "content": 7}]}, "messages", "messages must be a list of messages, each with a role and a content."),
-    ({"messages": [{"role": "boss", "content": "x"}]}, "messages", "messages must be a list of messages, each with a role and a content."),
-    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", "messages holds text that is not valid Unicode."),
+    ({"messages": [{"role": "user", "content": 7}]}, "messages", NO_CONVERSATION),
+    ({"messages": [{"role": "boss", "content": "x"}]}, "messages", NO_CONVERSATION),
+    ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", NO_UNICODE),
     ({"temperature": 3}, "temperature", "temperature must be at most 2."),
     ({"temperature": "hot"}, "temperature", "temperature must be a number."),
     ({"max_tokens": 0}, "max_tokens", "max_tokens must be at least 1."),
@@ -296,7 +301,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"model": 7}, "model", "model must be a string."),
     ({"tools": "x"}, "tools", "tools must be a list."),
     ({"tool_choice": 7}, "tool_choice", "tool_choice must be a string or an object."),
-    ({"response_format": {"type": "xml"}}, "response_format", "response_format: type must be text, json_object or json_schema."),
+    ({"response_format": {"type": "xml"}}, "response_format", NO_FORMAT),
     ({"n": 2}, "n", "n: only one choice is returned."),
     ({"functions": [{}]}, "functions", "This service has no functions; use tools."),
     ({"tools": [TOOL], "logprobs": True}, "logprobs", "logprobs cannot be combined with tools."),

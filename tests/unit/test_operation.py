@@ -11,8 +11,6 @@ from capibara_agents.types import ServerState
 from tests.asgi import get
 from tests.fakes import GPT, PHI, FakeHouse, fail, say
 
-NOBODY = {"starting": ServerState.starting}
-
 
 def only_ready(house: FakeHouse, *models: str) -> None:
     house.fleet.states = {spec.id: ServerState.stopped for spec in house.settings.models}

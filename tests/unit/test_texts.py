@@ -17,11 +17,15 @@ PREFIXES = sorted({code.partition(".")[0] for code in catalogue("en")})
 # A quoted word with a dot whose first part is a family of codes.
 CODE = re.compile(rf"[\"']((?:{'|'.join(PREFIXES)})\.[a-z_.]+[a-z])[\"']")
 
+# Names of files that look like codes.
+FILES = (".lock", ".log", ".json", ".jsonl", ".yaml", ".md", ".html", ".py", ".pid", ".sh")
+
 
 def used_codes() -> set[str]:
     folders = [ROOT / "graphs", ROOT / "runtime", ROOT / "capibara_agents"]
     sources = [file for folder in folders for file in folder.rglob("*.py") if "/." not in str(file)]
-    return {code for file in sources for code in CODE.findall(file.read_text(encoding="utf-8"))}
+    found = {code for file in sources for code in CODE.findall(file.read_text(encoding="utf-8"))}
+    return {code for code in found if not code.endswith(FILES)}
 
 
 def test_both_languages_have_the_same_codes_and_variables() -> None:

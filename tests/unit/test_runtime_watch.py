@@ -1,0 +1,253 @@
+"""Pure decisions of the machine room, second part: stuck servers, cores, measured memory, new configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capibara_agents.errors import ConfigError
+from capibara_agents.runtime.cores import Lease, lease, may_work
+from capibara_agents.runtime.gguf import Gguf
+from capibara_agents.runtime.ledger import Ledger, Measured, corrected_bytes, shape_key
+from capibara_agents.runtime.memory import GIB, MIB, PROCESS_BYTES, Need, is_repacked, predict
+from capibara_agents.runtime.profiles import build_command
+from capibara_agents.runtime.reload import Difference, difference
+from capibara_agents.runtime.watch import Pulse, Watch, pulse_of
+from capibara_agents.settings import ModelSpec, Settings
+
+
+def spec(**keys: Any) -> ModelSpec:
+    base = {"id": "m", "tier": "general", "weights": {"source": "file:///m.gguf"}, "max_tokens": 9, "timeout_s": 9}
+    return ModelSpec.model_validate({**base, **keys})
+
+
+def settings(*specs: ModelSpec, **runtime: Any) -> Settings:
+    return Settings.model_validate({"models": specs, "runtime": {"data_dir": "/d", "weights_dir": "/w", **runtime}})
+
+
+# ---------------------------------------------------------------- stuck servers
+
+STILL, MOVED, REST, SILENT = ((1, 0, 5),), ((1, 0, 6),), ((1, 0, 6),), None
+
+
+def looks(*seen: tuple[float, Any, int, float]) -> list[bool]:
+    """The verdict after each look: (time, marker, slots at work, CPU seconds), with a limit of 10 seconds."""
+    watch = Watch(10)
+    return [watch.is_hung(at, Pulse(marker, busy, 0, cpu_s)) for at, marker, busy, cpu_s in seen]
+
+
+@pytest.mark.parametrize(
+    ("seen", "hung"),
+    [
+        ([(0, STILL, 1, 0), (9, STILL, 1, 0), (11, STILL, 1, 0)], True),
+        ([(0, STILL, 1, 0), (9, MOVED, 1, 0), (18, MOVED, 1, 0)], False),
+        ([(0, STILL, 1, 0), (11, STILL, 0, 0)], False),
+        ([(0, SILENT, 0, 0), (11, SILENT, 0, 0)], True),
+        ([(0, STILL, 1, 0), (11, STILL, 1, 11)], False),
+        ([(0, STILL, 1, 0), (11, SILENT, 0, 11)], False),
+        ([(0, STILL, 1, 0), (61, STILL, 1, 61)], True),
+        ([(0, STILL, 1, 0), (11, STILL, 1, 1)], True),
+        ([(0, SILENT, 0, 0), (9, STILL, 1, 0), (18, STILL, 1, 0)], False),
+    ],
+    ids=[
+        "scheduler stuck, nothing computed", "tokens come", "nothing to do", "stopped", "long batch",
+        "long batch, no answer", "endless loop", "idle threads only", "answers again",
+    ],
+)  # fmt: skip
+def test_who_is_hung(seen: list[tuple[float, Any, int, float]], hung: bool) -> None:
+    """No token and no CPU time for the limit is hung; burning without a token gets a minute at least."""
+    assert looks(*seen)[-1] is hung
+
+
+def test_a_slow_model_that_burns_gets_four_times_its_limit() -> None:
+    """The patience with a long batch follows the model's own limit."""
+    watch = Watch(100)
+    watch.is_hung(0, Pulse(STILL, 1, 0, 0))
+    assert not watch.is_hung(399, Pulse(STILL, 1, 0, 399))
+    assert watch.is_hung(401, Pulse(STILL, 1, 0, 401))
+
+
+def test_suspicion_outlives_the_claim_and_ends_with_a_token() -> None:
+    """A client that gave up does not make its stuck server look healthy."""
+    watch = Watch(10)
+    watch.is_hung(0, Pulse(STILL, 1, 0, 0))
+    assert not watch.is_suspicious
+    watch.is_hung(5, Pulse(STILL, 1, 0, 0))
+    assert watch.is_suspicious
+    watch.is_hung(6, Pulse(MOVED, 1, 0, 0))
+    assert not watch.is_suspicious
+
+
+def test_speed_is_tokens_written_between_two_looks() -> None:
+    """Twenty tokens in two seconds are ten a second; at rest there is no speed."""
+    watch = Watch(10)
+    watch.is_hung(0, Pulse(STILL, 1, 10, 0))
+    watch.is_hung(2, Pulse(MOVED, 1, 30, 0))
+    assert watch.tokens_per_second == 10
+    watch.rest()
+    assert watch.tokens_per_second is None
+
+
+def test_pulse_of_slots() -> None:
+    """llama-server's slots count; whatever is not a list of slots is no answer."""
+    slot = {"is_processing": True, "id_task": 3, "n_prompt_tokens_processed": 7, "next_token": [{"n_decoded": 2}]}
+    assert pulse_of([slot, {"id": 1, "is_processing": False}], 1.5) == Pulse(((3, 7, 2), (-1, 0, 0)), 1, 2, 1.5)
+    assert pulse_of({"error": 1}, 0).marker is None
+
+
+# ---------------------------------------------------------------- cores
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "held", "expected"),
+    [
+        (16, 48, [], range(16)),
+        (16, 48, [Lease(16, tuple(range(16)))], range(16, 32)),
+        (24, 48, [Lease(16, tuple(range(16)))], range(16, 40)),
+        (16, 32, [Lease(16, tuple(range(16)))], range(16, 32)),
+        (16, 30, [Lease(16, tuple(range(16)))], ()),
+        (2, 4, [Lease(1)], range(2)),
+        (3, 4, [Lease(2)], ()),
+        (48, 48, [], ()),
+        (1, 48, [], ()),
+        (2, 6, [Lease(2, (0, 1)), Lease(2, (4, 5))], (2, 3)),
+    ],
+    ids=["first", "second", "larger", "exactly", "too few", "beside one that floats", "floating ones count",
+         "all cores", "a single thread", "a gap"],
+)  # fmt: skip
+def test_lease(threads: int, cores: int, held: list[Lease], expected: Any) -> None:
+    """Disjoint cores where they fit, none where the threads of all would be more than the cores."""
+    assert lease(threads, range(cores), held) == Lease(threads, tuple(expected))
+
+
+def test_leases_are_disjoint_for_any_cores() -> None:
+    """Physical cores need not be numbered in a row; what was leased once is not leased twice."""
+    cores, held = (0, 2, 4, 6, 8, 10), []
+    for _ in range(4):
+        held.append(lease(2, cores, held))
+    assert [one.cores for one in held] == [(0, 2), (4, 6), (8, 10), ()]
+    assert held[1].mask == "0x50"
+
+
+@pytest.mark.parametrize(
+    ("threads", "busy", "cores", "waited_s", "allowed"),
+    [(8, 0, 4, 0, True), (2, 2, 4, 0, True), (3, 2, 4, 0, False), (3, 2, 4, 10, True)],
+    ids=["alone", "fits", "too many", "has waited long"],
+)
+def test_may_work(threads: int, busy: int, cores: int, waited_s: float, allowed: bool) -> None:
+    """No more busy threads than cores, but for a lone server and for who has waited long enough."""
+    assert may_work(threads, busy, cores, waited_s) is allowed
+
+
+def command(flags: set[str], chosen: Lease, *, repacked: bool = False, **keys: Any) -> list[str]:
+    made = build_command(
+        spec(**keys),
+        binary=Path("/b"),
+        flags=frozenset(flags),
+        lease=chosen,
+        model_file=Path("/m"),
+        mmproj_file=None,
+        api_key="k",
+        crowded=False,
+        repacked=repacked,
+    )
+    return list(made.arguments)
+
+
+def test_leased_cores_reach_the_command_line() -> None:
+    """A mask names any set of cores; a server that shares has none."""
+    given = command({"--cpu-mask", "--cpu-strict"}, Lease(2, (1, 3)))
+    assert given[given.index("--cpu-mask") + 1] == "0xa"
+    assert "--cpu-mask" not in command({"--cpu-mask"}, Lease(2))
+
+
+# ---------------------------------------------------------------- templates
+
+TEMPLATES = {"--jinja", "--no-jinja", "--chat-template"}
+
+
+@pytest.mark.parametrize(
+    ("template", "switch"),
+    [(None, "--jinja"), ("mistral-v1", "--no-jinja"), ("{{ messages[0].content }}", "--jinja")],
+    ids=["the file's own", "a name", "a text"],
+)
+def test_a_template_by_name_needs_jinja_off(template: str | None, switch: str) -> None:
+    """With Jinja on, a template's name is itself taken for the template, and is all the model would read."""
+    given = command(TEMPLATES, Lease(1), chat_template=template)
+    assert [flag for flag in given if flag in ("--jinja", "--no-jinja")] == [switch]
+
+
+# ---------------------------------------------------------------- memory
+
+NEED = Need(weights_bytes=1000, cache_bytes=500, compute_bytes=100, prompt_cache_bytes=50)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (None, 1650 + PROCESS_BYTES),
+        (Measured(ready_bytes=1400, peak_bytes=1400), 1550),
+        (Measured(ready_bytes=1400, peak_bytes=1900), 1900),
+        (Measured(ready_bytes=2000, peak_bytes=2050), 2150),
+    ],
+    ids=["never seen", "held less", "once held more", "holds more from the start"],
+)
+def test_prediction_is_corrected_by_what_was_measured(measured: Measured | None, expected: int) -> None:
+    """What is held from the start is then known; what use adds stays predicted until it was seen."""
+    assert corrected_bytes(NEED, measured) == expected
+
+
+def test_ledger_outlives_the_process(tmp_path: Path) -> None:
+    """What was measured is there after a restart; a broken file counts as nothing known."""
+    ledger = Ledger(tmp_path)
+    ledger.note("k", 100, just_ready=False)
+    assert ledger.get("k") is None
+    ledger.note("k", 100, just_ready=True)
+    ledger.note("k", 300, just_ready=False)
+    ledger.note("k", 200, just_ready=False)
+    assert Ledger(tmp_path).get("k") == Measured(100, 300)
+    (tmp_path / "memory.json").write_text('{"k": 3}')
+    assert Ledger(tmp_path).get("k") is None
+
+
+def test_shape_changes_with_what_takes_memory() -> None:
+    """Slots, context and weights make another shape; a time limit does not."""
+    key = shape_key(spec(), GIB, "v")
+    assert key == shape_key(spec(timeout_s=30), GIB, "v")
+    others = [shape_key(spec(slots=2), GIB, "v"), shape_key(spec(), GIB + 1, "v"), shape_key(spec(), GIB, "w")]
+    assert key not in others
+
+
+def test_prompt_cache_follows_the_arguments() -> None:
+    """--cache-ram among the extra arguments is what the server gets, so it is what is predicted."""
+    assert predict(spec(), Gguf(1, 1, {})).prompt_cache_bytes == 256 * MIB
+    assert predict(spec(extra_args=("--cache-ram", "0")), Gguf(1, 1, {})).prompt_cache_bytes == 0
+
+
+def test_rearranged_weights_are_not_mapped() -> None:
+    """Q4_K_M is copied into another order on the CPU: mapping the file too would hold it twice. Q4_1 is not."""
+    assert is_repacked(Gguf(1, 1, {"general.file_type": 15}))
+    assert not is_repacked(Gguf(1, 1, {"general.file_type": 3}))
+    given = command({"--load-mode"}, Lease(1), repacked=True)
+    assert given[given.index("--load-mode") + 1] == "none"
+
+
+# ---------------------------------------------------------------- new configurations
+
+
+def test_difference_of_configurations() -> None:
+    """Only what the server process would see makes it restart."""
+    old = settings(spec(id="same"), spec(id="slots"), spec(id="limit"), spec(id="gone"))
+    new = settings(spec(id="same"), spec(id="slots", slots=3), spec(id="limit", timeout_s=1), spec(id="new"))
+    assert difference(old, new) == Difference(("new",), ("gone",), ("slots",), ("limit",))
+    assert difference(old, old).is_empty
+
+
+def test_another_engine_restarts_all_and_another_folder_is_refused() -> None:
+    """The data folder is locked and the children belong to it: it cannot move under them."""
+    old = settings(spec())
+    assert difference(old, settings(spec(), llama_server="/other")).restarted == ("m",)
+    with pytest.raises(ConfigError, match="data_dir"):
+        difference(old, settings(spec(), data_dir="/elsewhere"))
