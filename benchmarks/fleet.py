@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Router:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
         self.supervisor = psutil.Process(self.process.pid)
         async with asyncio.timeout(LIMIT_S):
-            while not (ports := self._ports()):
+            while not (ports := self._ports()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         self.url = f"http://127.0.0.1:{ports[0]}"
         return self

@@ -74,6 +74,7 @@ def build(language: Language) -> typer.Typer:
     _add_service(app, terminal)
     _add_models(app, terminal)
     _add_fleet(app, terminal)
+    _add_engine(app, terminal)
     _add_inspection(app, terminal)
     return app
 
@@ -231,6 +232,48 @@ def _add_fleet(app: typer.Typer, terminal: Terminal) -> None:
         from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 
         terminal_fleet.logs(settings(config, host, port), model, lines, terminal)
+
+
+def _add_engine(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    engine = typer.Typer(help=t("cli.engine"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(engine, name="engine")
+
+    @engine.command("show", help=t("cli.engine.show"))
+    def show(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
+
+        terminal_engine.show(terminal.load(config, fleet=fleet).settings, terminal, as_json=as_json)
+
+    @engine.command("check", help=t("cli.engine.check"))
+    def check(
+        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
+
+        settings = terminal.load(config, fleet=fleet).settings
+        terminal_engine.check(settings, names or (), terminal, as_json=as_json)
+
+    @engine.command("bench", help=t("cli.engine.bench"))
+    def bench(
+        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
+        minutes: float = typer.Option(10.0, min=0.1, help=t("cli.opt.minutes")),
+        quick: bool = typer.Option(False, "--quick", help=t("cli.opt.quick")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
+
+        settings = terminal.load(config, fleet=fleet).settings
+        terminal_engine.bench(settings, names or (), terminal, minutes=minutes, quick=quick, as_json=as_json)
 
 
 def _add_inspection(app: typer.Typer, terminal: Terminal) -> None:

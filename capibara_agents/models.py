@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -31,6 +32,8 @@ from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
 LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router")
+# An address that the client itself refuses.
+NOWHERE = "http://warm-up.invalid"
 # OpenAI's code for a prompt that is too long, and llama-server's.
 CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error")
 
@@ -72,8 +75,11 @@ class Models:
         return _new_router()
 
     def warm(self) -> None:
-        """Import LiteLLM now (about 2.4 s) and not at the first question."""
-        _ = self._router
+        """Pay now for what LiteLLM imports, at its import and again at its first call (seconds). Blocks."""
+        router = self._router
+        # A thread of its own: the caller may already be inside an event loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _first_call(router)).result()
 
     async def ask(
         self,
@@ -123,22 +129,25 @@ class Models:
         """Tell the Router where the model answers now; it forgets where it answered before."""
         if self._known.get(endpoint.model_id) == endpoint:
             return
-        router = self._router  # first: it sees to how LiteLLM is imported
-        from litellm.types.router import Deployment, LiteLLM_Params, ModelInfo  # noqa: PLC0415
-
-        router.upsert_deployment(
-            Deployment(
-                model_name=endpoint.model_id,
-                litellm_params=LiteLLM_Params(
-                    model=f"openai/{endpoint.model_id}",
-                    api_base=f"{endpoint.url}/v1",
-                    api_key=endpoint.api_key,
-                    max_retries=0,
-                ),
-                model_info=ModelInfo(id=endpoint.model_id),
-            )
-        )
+        _upsert(self._router, endpoint)
         self._known[endpoint.model_id] = endpoint
+
+
+def _upsert(router: Any, endpoint: Endpoint) -> None:
+    from litellm.types.router import Deployment, LiteLLM_Params, ModelInfo  # noqa: PLC0415
+
+    router.upsert_deployment(
+        Deployment(
+            model_name=endpoint.model_id,
+            litellm_params=LiteLLM_Params(
+                model=f"openai/{endpoint.model_id}",
+                api_base=f"{endpoint.url}/v1",
+                api_key=endpoint.api_key,
+                max_retries=0,
+            ),
+            model_info=ModelInfo(id=endpoint.model_id),
+        )
+    )
 
 
 def _new_router() -> Any:
@@ -158,6 +167,7 @@ def _new_router() -> Any:
         limits=httpx.Limits(max_keepalive_connections=0),
         timeout=httpx.Timeout(None),
         trust_env=False,
+        mounts={NOWHERE: httpx.MockTransport(lambda _: httpx.Response(503))},
         event_hooks={"response": [_must_be_whole]},
     )
     return Router(
@@ -167,6 +177,16 @@ def _new_router() -> Any:
         disable_cooldowns=True,
         enable_pre_call_checks=False,
     )
+
+
+async def _first_call(router: Any) -> None:
+    """A call that reaches no model: it is refused before it leaves the process."""
+    import openai  # noqa: PLC0415
+
+    _upsert(router, Endpoint(model_id="warm-up", url=NOWHERE, api_key="none", generation=0))
+    with suppress(openai.APIError):
+        await router.acompletion(model="warm-up", messages=[{"role": "user", "content": ""}], stream=True)
+    router.delete_deployment(id="warm-up")
 
 
 async def _must_be_whole(response: Any) -> None:

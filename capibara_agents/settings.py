@@ -50,7 +50,9 @@ class ModelSpec(_Section):
     slots: int = Field(1, gt=0, description="Requests answered side by side.")
     threads: int | None = Field(None, gt=0, description="None: from the profile of this CPU.")
     batch_tokens: int | None = Field(None, gt=0)
-    flash_attention: Literal["auto", "on", "off"] | None = Field(None, description="None: from the profile of this CPU.")
+    flash_attention: Literal["auto", "on", "off"] | None = Field(
+        None, description="None: from the profile of this CPU."
+    )
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     chat_template: str | None = Field(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from capibara_agents.runtime.gguf import read_gguf, tensor_bytes
 

@@ -28,7 +28,7 @@ from capibara_agents.runtime.tuning import MeasuredModel, tuning_for
 PROMPTS = (32, 128, 512, 2048)
 QUICK_PROMPTS = (32, 128)
 DECODED, QUICK_DECODED = 64, 16
-REPETITIONS, QUICK_REPETITIONS = 3, 1
+REPETITIONS, QUICK_REPETITIONS = 2, 1
 FLASH = ("off", "on")
 THREAD_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
 # Settings beyond this many take longer than they tell.

@@ -75,6 +75,16 @@ class Kernels:
         """The buffers whose weights were rearranged for a kernel."""
         return {name: size for name, size in self.buffers.items() if name in REARRANGED_BUFFERS}
 
+    @property
+    def quantised(self) -> dict[str, int]:
+        """The counts of the tensors that are quantised at all."""
+        return {name: count for name, count in self.tensors.items() if name.lower() not in UNQUANTISED}
+
+    @property
+    def main_format(self) -> str | None:
+        """The format of most quantised tensors; None where there is none."""
+        return max(self.quantised, key=self.quantised.__getitem__, default=None)
+
 
 @dataclass(frozen=True)
 class ModelCheck:
@@ -83,6 +93,8 @@ class ModelCheck:
     kernels: Kernels
     expected: tuple[str, ...] = ()
     """The formats of its tensors that this CPU has kernels for rearranged weights for."""
+    able: tuple[str, ...] = ()
+    """All formats that this CPU has such kernels for."""
     weights_bytes: int = 0
     exit: Exit | None = None
 
@@ -123,9 +135,8 @@ def expected_formats(cpu: CpuFacts, kernels: Kernels, weights_bytes: int) -> tup
     left as it is.
     """
     able = {name.lower() for name in tuning_for(cpu, weights_bytes).repacked}
-    quantised = {name: count for name, count in kernels.tensors.items() if name.lower() not in UNQUANTISED}
-    most = max(quantised.values(), default=0)
-    return tuple(sorted(n for n, count in quantised.items() if n.lower() in able and 2 * count >= most))
+    most = max(kernels.quantised.values(), default=0)
+    return tuple(sorted(n for n, count in kernels.quantised.items() if n.lower() in able and 2 * count >= most))
 
 
 def ask_build(engine: Engine) -> Kernels:
@@ -148,7 +159,9 @@ def ask_build(engine: Engine) -> Kernels:
     if not kernels.features:
         end = classify_exit("no model", done.returncode, log, was_ready=False)
         if end.permanent and end.kind == "illegal_instruction":
-            raise EngineError(f"{engine.binary} is built for another CPU (illegal instruction); build it on this machine.")
+            raise EngineError(
+                f"{engine.binary} is built for another CPU (illegal instruction); build it on this machine."
+            )
         raise EngineError(f"{engine.binary} does not say which kernels it has; its last words: {last_words(log)}")
     return kernels
 
@@ -197,4 +210,4 @@ def check_model(spec: ModelSpec, files: LocalFiles, engine: Engine, cpu: CpuFact
     end = asyncio.run(start())
     kernels = read_kernels(log_file.read_text(encoding="utf-8", errors="replace"))
     expected = expected_formats(cpu, kernels, weights_bytes)
-    return ModelCheck(kernels, expected, weights_bytes, None if end.kind == "asked" else end)
+    return ModelCheck(kernels, expected, tuning_for(cpu, weights_bytes).repacked, weights_bytes, None if end.kind == "asked" else end)

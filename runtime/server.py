@@ -83,6 +83,7 @@ class Server:
         self._said_ready = False
         self._given_up = False
         self._stop_asked = asyncio.Event()
+        self._spoke = asyncio.Event()
         self._exited = asyncio.Event()
 
     @property
@@ -185,7 +186,8 @@ class Server:
                 marker, moved_at = seen, now
             if now - moved_at > self._no_progress_s or now - self.started_at > self._load_limit_s:
                 return False
-            await _first_of(self._exited, self._stop_asked, timeout_s=POLL_S)
+            self._spoke.clear()
+            await _first_of(self._exited, self._stop_asked, self._spoke, timeout_s=POLL_S)
         return True
 
     def _find_port(self) -> None:
@@ -255,6 +257,7 @@ class Server:
             return
         if state == "ready":
             self._said_ready = True
+            self._spoke.set()
         elif state == "loading" and isinstance(payload.get("value"), (int, float)):
             self.progress = min(1.0, max(0.0, _overall(payload)))
             self._on_change()

@@ -20,7 +20,7 @@ PING = b": ping\r\n\r\n"
 Failure = Callable[[Exception], tuple[Response, bytes]]
 
 
-class ClientGone(Exception):  # noqa: N818  (nobody's error)
+class ClientGone(Exception):
     """Nobody is left to answer to."""
 
 

@@ -107,7 +107,7 @@ B = TypeVar("B", bound=_Body)
 # ---------------------------------------------------------------- errors
 
 
-class Refusal(Exception):  # noqa: N818  (what it is, as in errors.py)
+class Refusal(Exception):
     """An HTTP error in LangServe's shape; `message` beside `detail` is what the JavaScript client shows."""
 
     def __init__(self, status: int, detail: Any, *, code: str = "invalid_request") -> None:

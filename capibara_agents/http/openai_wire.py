@@ -123,6 +123,8 @@ def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
 
 def request_of(values: dict[str, Any]) -> Request:
     """The fields of Request; BadQuestion names the wrong one as it stands in the body."""
+    if values.get("tests") is not None:
+        raise _unsupported("capibara.tests", "This service does not run tests against an answer yet.")
     try:
         return read_request(values)
     except BadQuestion as error:

@@ -105,10 +105,12 @@ def _running_service(settings: Settings) -> str | None:
     url = f"http://{host}:{server.port}"
     try:
         known = httpx.get(f"{url}/v1/models", headers=_key(settings), timeout=SERVICE_LIMIT_S, trust_env=False).json()
-        ids = [model["id"] for model in known["data"]]
+        served = {model["id"]: model.get("stand_in", False) for model in known["data"]}
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
-    return url if "capibara" in ids else None
+    # Another fleet than the one asked for would answer under the same names.
+    ours = {spec.id: spec.stand_in for spec in settings.models}
+    return url if "capibara" in served and ours.items() <= served.items() else None
 
 
 def _key(settings: Settings) -> dict[str, str]:

@@ -61,7 +61,9 @@ def _best_there_is(
     candidates: Sequence[Candidate], ballot: Ballot, classification: Classification, request: Request, degraded: bool
 ) -> Verdict:
     """Attempts are spent: the candidate with the fewest failed checks; on a tie whom a vote chose, or the earlier."""
-    judged = [(c, examine(c, classification, request)) for c in candidates if c.has_answer]
+    # A model that spent all of its tokens on reasoning gave text, though no answer.
+    texts = [c for c in candidates if c.has_answer] or [c for c in candidates if not c.error and c.reasoning]
+    judged = [(c, examine(c, classification, request)) for c in texts]
     if not judged:
         return Verdict(accepted=False, candidate=None, final=True, degraded=degraded)
     voted = ballot.winner if ballot.votes else None
