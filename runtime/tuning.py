@@ -73,13 +73,17 @@ class MeasuredModel:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of the bench, with where it comes from; `models` by the identity of their weights."""
+    """One run of the bench, with where it comes from; `models` by the identity of their weights.
+
+    `load_average` tells how much other work there was when it began.
+    """
 
     made: str = ""
     cpu: str = ""
     engine: str = ""
     chosen_by: str = ""
     read_bytes_per_s: float = 0.0
+    load_average: float = 0.0
     models: dict[str, MeasuredModel] = field(default_factory=dict)
 
     def of(self, spec: ModelSpec) -> MeasuredModel | None:

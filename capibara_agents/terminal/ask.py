@@ -49,6 +49,8 @@ def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) 
         content, trace = _ask_service(url, settings, asked)
     else:
         with _house(settings) as house, _waiting(terminal):
+            # Before the clock runs: what Python imports is no part of a model's time.
+            house.warm()
             answer = asyncio.run(house.capibara.answer([HumanMessage(asked.question)], request))
         content, trace = answer.candidate.content, _whole(answer)
     if as_json:

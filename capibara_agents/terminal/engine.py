@@ -249,7 +249,7 @@ def bench(
         chosen_by = f"shortest time for {benching.USUAL_PROMPT} prompt and {benching.USUAL_ANSWER} answer tokens"
         made = datetime.now(UTC).isoformat(timespec="seconds")
         identity, version = cpu_identity(here.cpu), here.engine.version
-        measured = Measured(made, identity, version, chosen_by, memory.bytes_per_s, models)
+        measured = Measured(made, identity, version, chosen_by, memory.bytes_per_s, round(busy, 2), models)
         written = write_measured(settings.data_dir, measured, here.cpu)
     if as_json:
         figures = [result.as_json(memory) for result in results]

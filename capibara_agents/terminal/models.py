@@ -70,7 +70,7 @@ def pull(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> 
 
         for spec in specs:
             store.fetch(spec, told)
-            terminal.say("weights.done", model=spec.id)
+    terminal.say("weights.done", models=", ".join(spec.id for spec in specs))
 
 
 def _plain_progress(console: Console, name: str, progress: FetchProgress, heard: dict[str, int]) -> None:
