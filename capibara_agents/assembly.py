@@ -22,8 +22,11 @@ from capibara_agents.embedder import Embedder
 from capibara_agents.exemplars import ExemplarStore
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
+from capibara_agents.runtime.cpu import read_cpu
+from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.reload import Difference
+from capibara_agents.runtime.tuning import tuned_settings
 from capibara_agents.settings import Settings
 from capibara_agents.types import Classification, Plan, Request
 
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
     from capibara_agents.graphs.capibara import Graph, Services
 
 RELOAD_LIMIT_S = 10.0
+
+
+def for_this_machine(settings: Settings) -> Settings:
+    """The settings with what the models leave open filled in for this CPU. EngineError without a llama-server."""
+    return tuned_settings(settings, read_cpu(), find_engine(settings).version)
 
 
 class House:
@@ -45,7 +53,7 @@ class House:
     @cached_property
     def fleet(self) -> LlamaFleet:
         """The five servers; nothing is loaded yet."""
-        fleet = LlamaFleet(self.settings)
+        fleet = LlamaFleet(for_this_machine(self.settings))
         fleet.start()
         return fleet
 
@@ -102,7 +110,7 @@ class House:
         Raises ConfigError or EngineError and changes nothing when it cannot be taken over. What listens (`server`)
         stays as it was started.
         """
-        change = self.fleet.apply(settings).result(RELOAD_LIMIT_S)
+        change = self.fleet.apply(for_this_machine(settings)).result(RELOAD_LIMIT_S)
         self.settings = settings
         # Questions under way keep the graph they began with; the next one finds a new one.
         for part in ("services", "graph"):

@@ -210,4 +210,6 @@ def check_model(spec: ModelSpec, files: LocalFiles, engine: Engine, cpu: CpuFact
     end = asyncio.run(start())
     kernels = read_kernels(log_file.read_text(encoding="utf-8", errors="replace"))
     expected = expected_formats(cpu, kernels, weights_bytes)
-    return ModelCheck(kernels, expected, tuning_for(cpu, weights_bytes).repacked, weights_bytes, None if end.kind == "asked" else end)
+    return ModelCheck(
+        kernels, expected, tuning_for(cpu, weights_bytes).repacked, weights_bytes, None if end.kind == "asked" else end
+    )

@@ -28,6 +28,8 @@ CACHE_BITS = {
 MICRO_BATCH_TOKENS = 512
 # Every so many layers one sees the whole context; llama.cpp knows this by architecture, the file often does not say.
 WINDOW_PERIOD = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
+# Sliding-window models keep copies of their window for reuse, 32 a slot by default, hundreds of MB each.
+CONTEXT_CHECKPOINTS = 2
 # What llama-server keeps besides weights and caches: code, vocabulary, HTTP threads (measured with 49,152 tokens).
 PROCESS_BYTES = 36 * MIB
 # `general.file_type` of quantisations that llama.cpp rearranges for the CPU while it loads: Q4_0, Q8_0, Q4_K, Q5_K,
@@ -45,11 +47,12 @@ class Need:
     cache_bytes: int
     compute_bytes: int
     prompt_cache_bytes: int = PROMPT_CACHE_BYTES
+    checkpoint_bytes: int = 0
 
     @property
     def in_use_bytes(self) -> int:
         """What comes with use; the rest is held from the start."""
-        return self.compute_bytes + self.prompt_cache_bytes
+        return self.compute_bytes + self.prompt_cache_bytes + self.checkpoint_bytes
 
     @property
     def total_bytes(self) -> int:
@@ -63,6 +66,7 @@ def predict(spec: ModelSpec, gguf: Gguf, mmproj_bytes: int = 0) -> Need:
         cache_bytes=cache_bytes(spec, gguf),
         compute_bytes=compute_bytes(spec, gguf),
         prompt_cache_bytes=prompt_cache_bytes(spec),
+        checkpoint_bytes=checkpoint_bytes(spec, gguf),
     )
 
 
@@ -81,16 +85,33 @@ def is_repacked(gguf: Gguf) -> bool:
 
 def cache_bytes(spec: ModelSpec, gguf: Gguf) -> int:
     """The KV cache of all slots; layers that see a sliding window keep that window and one micro-batch only."""
+    full, windowed = _layers(gguf)
+    window = gguf.number("attention.sliding_window")
+    tokens = full * spec.context_tokens + windowed * min(spec.context_tokens, window + MICRO_BATCH_TOKENS)
+    return int(spec.slots * tokens * _token_bytes(spec, gguf))
+
+
+def checkpoint_bytes(spec: ModelSpec, gguf: Gguf) -> int:
+    """The copies of the windows of all slots."""
+    tokens = _layers(gguf)[1] * min(spec.context_tokens, gguf.number("attention.sliding_window"))
+    return int(spec.slots * CONTEXT_CHECKPOINTS * tokens * _token_bytes(spec, gguf))
+
+
+def _layers(gguf: Gguf) -> tuple[int, int]:
+    """How many layers see the whole context, and how many a window of it."""
+    layers, window = gguf.number("block_count"), gguf.number("attention.sliding_window")
+    period = WINDOW_PERIOD.get(gguf.architecture, 1) if window else 1
+    return layers // period, layers - layers // period
+
+
+def _token_bytes(spec: ModelSpec, gguf: Gguf) -> float:
+    """What one token takes in the cache of one layer."""
     heads = gguf.number("attention.head_count", 1)
     kv_heads = gguf.number("attention.head_count_kv", heads)
     head_size = gguf.number("embedding_length") // max(1, heads)
     key = gguf.number("attention.key_length", head_size) * CACHE_BITS.get(spec.cache_type_k, 16.0)
     value = gguf.number("attention.value_length", head_size) * CACHE_BITS.get(spec.cache_type_v, 16.0)
-    layers, window = gguf.number("block_count"), gguf.number("attention.sliding_window")
-    period = WINDOW_PERIOD.get(gguf.architecture, 1) if window else 1
-    full = layers // period
-    tokens = full * spec.context_tokens + (layers - full) * min(spec.context_tokens, window + MICRO_BATCH_TOKENS)
-    return int(spec.slots * tokens * kv_heads * (key + value) / 8)
+    return kv_heads * (key + value) / 8
 
 
 def compute_bytes(spec: ModelSpec, gguf: Gguf) -> int:

@@ -13,12 +13,9 @@ from pathlib import Path
 
 from capibara_agents.runtime.cores import Lease
 from capibara_agents.runtime.cpu import CpuFacts
-from capibara_agents.runtime.memory import MIB, PROMPT_CACHE_BYTES
+from capibara_agents.runtime.memory import CONTEXT_CHECKPOINTS, MIB, PROMPT_CACHE_BYTES
 from capibara_agents.runtime.tuning import tuning_for
 from capibara_agents.settings import ModelSpec
-
-# Sliding-window models keep copies of their window for reuse, 32 a slot by default, hundreds of MB each.
-CONTEXT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)

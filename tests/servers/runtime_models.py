@@ -20,7 +20,7 @@ EMBEDDING, LAYERS, HEADS, FEED_FORWARD = 512, 10, 8, 1536
 
 @dataclass(frozen=True)
 class Shape:
-    """One architecture, scaled down. `head_bytes` etc. follow from EMBEDDING and HEADS unless `head` is given."""
+    """One architecture, scaled down. `head` is the width of one attention head."""
 
     architecture: str
     kv_heads: int
@@ -51,6 +51,9 @@ def write(file: Path, shape: Shape, stand_in: Path, seed: int = 1) -> Path:
     tokenizer, vocabulary = tokenizer_of(stand_in)
     keys = [_key("general.architecture", shape.architecture), *(_key(k, v) for k, v in _keys(shape).items())]
     tensors = [("token_embd.weight", (EMBEDDING, vocabulary)), ("output_norm.weight", (EMBEDDING,))]
+    if shape.architecture == "gpt-oss":
+        # The only one of the five whose output matrix is not the embedding's.
+        tensors.append(("output.weight", (EMBEDDING, vocabulary)))
     for layer in range(LAYERS):
         tensors += [(f"blk.{layer}.{name}", size) for name, size in _layer(shape).items()]
     chance = np.random.default_rng(seed)

@@ -130,24 +130,18 @@ def test_ctrl_c_ends_a_service_in_the_middle_of_a_stream(data_dir: Path) -> None
 
 
 PROGRAM = """
-import os, signal
 from capibara_agents import Capibara
 capibara = Capibara.from_config(fleet="tiny")
 print(capibara.invoke({"messages": "Hi", "model": "phi-4-mini", "sampling": {"max_tokens": 1}}).type, flush=True)
-ENDING
+raise RuntimeError("oh")
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "code"),
-    [("raise RuntimeError('oh')", 1), ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL)],
-    ids=["exception", "SIGKILL"],
-)
-def test_servers_end_with_a_program_that_does_not_close(data_dir: Path, ending: str, code: int) -> None:
-    """A script without a context manager that fails, or is killed, leaves no server either."""
+def test_servers_end_with_a_program_that_does_not_close(data_dir: Path) -> None:
+    """A script without a context manager that fails leaves no server either."""
     mark = new_mark()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("ENDING", ending)],
+        [sys.executable, "-c", PROGRAM],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -159,7 +153,7 @@ def test_servers_end_with_a_program_that_does_not_close(data_dir: Path, ending: 
     left = gone(mark, ORPHAN_LIMIT_S)
     assert not left, f"left behind: {left}"
     assert done.stdout.strip() == "ai", done.stderr
-    assert done.returncode == code
+    assert done.returncode == 1
 
 
 def _runs(pid: int) -> bool:

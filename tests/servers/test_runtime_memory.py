@@ -54,9 +54,10 @@ async def test_prediction_is_within_a_tenth(name: str, flash_attention: str, sta
     with LlamaFleet(settings) as fleet:
         async with fleet.claim("m", 120) as endpoint, httpx.AsyncClient(trust_env=False, timeout=120) as client:
             headers = {"Authorization": f"Bearer {endpoint.api_key}"}
-            body = {"prompt": PROMPT, "n_predict": 2}
-            answer = await client.post(f"{endpoint.url}/completion", json=body, headers=headers)
-            assert answer.status_code == 200, answer.text
+            asked = [{"prompt": f"{slot} {PROMPT}", "n_predict": 2, "id_slot": slot} for slot in (0, 1)]
+            for body in asked:
+                answer = await client.post(f"{endpoint.url}/completion", json=body, headers=headers)
+                assert answer.status_code == 200, answer.text
             held = resident_bytes(fleet.snapshot().get("m").pid or 0)
     assert held
     print(f"{name} {flash_attention}: predicted {predicted / 1e6:.0f} MB, held {held / 1e6:.0f} MB")

@@ -19,7 +19,9 @@ def arm(features: str, implementer: str, *parts: str) -> str:
 
 
 def x86(flags: str) -> str:
-    return f"processor\t: 0\nvendor_id\t: GenuineExample\nmodel name\t: Example\nflags\t\t: {flags}\nbogomips\t: 5000.00\n"
+    return (
+        f"processor\t: 0\nvendor_id\t: GenuineExample\nmodel name\t: Example\nflags\t\t: {flags}\nbogomips\t: 5000.00\n"
+    )
 
 
 V2_WORDS = f"{ARM_82} sha3 sha512 sve asimdfhm dit sve2 sveaes svei8mm svebf16 i8mm bf16 rng bti"

@@ -20,6 +20,7 @@ from runtime_room import WAIT_S, Room, is_running
 from capibara_agents.errors import ModelUnavailable
 from capibara_agents.runtime import scheduler
 from capibara_agents.runtime.fleet import LlamaFleet
+from capibara_agents.types import ServerState
 
 ROUNDS = int(os.environ.get("CAPIBARA_TEST_SOAK_ROUNDS", "40"))
 SEED = int(os.environ.get("CAPIBARA_TEST_SOAK_SEED", "7"))
@@ -55,8 +56,10 @@ class Soak:
             await asyncio.sleep(0.05)
 
     def strike(self) -> None:
-        """A kill or a freeze of one child that lives."""
-        pids = [model.pid for model in self.fleet.snapshot().models if model.pid]
+        """A kill or a freeze of one child that lives, mostly of one that serves."""
+        living = [model for model in self.fleet.snapshot().models if model.pid]
+        serving = [model for model in living if model.state is ServerState.ready]
+        pids = [model.pid for model in (serving if self.chance.random() < 0.8 else living) if model.pid]
         if not pids:
             return
         number = signal.SIGKILL if self.chance.random() < 0.8 else signal.SIGSTOP
@@ -94,7 +97,7 @@ async def test_soak(room: Room, run: Callable[..., LlamaFleet], monkeypatch: pyt
     chance = random.Random(SEED)
     delays = ("0", "0.05", "0.3", "0")
     specs = [
-        room.spec(model, "--double-load-s", delay, timeout_s=1, threads=1, slots=2)
+        room.spec(model, "--double-load-s", delay, timeout_s=1, load_timeout_s=2, threads=1, slots=2)
         for model, delay in zip(MODELS, delays, strict=True)
     ]
     fleet = run(*specs, memory_budget_bytes=int(2.5 * room.need_bytes(room.settings(*specs))))
@@ -105,7 +108,7 @@ async def test_soak(room: Room, run: Callable[..., LlamaFleet], monkeypatch: pyt
             await asyncio.sleep(0.01)
     for _ in range(ROUNDS):
         soak.strike()
-        await asyncio.sleep(chance.uniform(0.0, 0.2))
+        await asyncio.sleep(chance.uniform(0.0, 0.4))
         soak.check()
     soak.over = True
     await asyncio.wait_for(asyncio.gather(*clients), 4 * WAIT_S)

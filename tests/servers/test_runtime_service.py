@@ -1,0 +1,77 @@
+"""Operating a running service: `capibara fleet`, the bounded queue, a new configuration, a stop while answering."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from service_process import Service, run_capibara, running, start, stop, until
+
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("real_servers")]
+MODEL = "phi-4-mini"
+
+
+def fleet_command(service: Service, folder: Path, *arguments: str, language: str = "en") -> str:
+    """Standard output of one `capibara fleet` command against the service."""
+    port = service.url.rpartition(":")[2]
+    done = run_capibara("fleet", *arguments, "--port", port, cwd=folder, CAPIBARA_LANGUAGE=language)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_full_queue_is_503_over_http_and_the_terminal_operates_the_fleet(tmp_path: Path) -> None:
+    """Nobody may wait here: a cold model answers 503 with Retry-After, and 200 once it was loaded by hand."""
+    with running(tmp_path / "data", CAPIBARA_RUNTIME__QUEUE_LIMIT="0") as service:
+        refused = service.chat("Hi", model=MODEL)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "ready" in fleet_command(service, tmp_path, "load", MODEL)
+        assert service.chat("Hi", model=MODEL).status_code == 200
+        state = json.loads(fleet_command(service, tmp_path, "status", "--json"))
+        assert {m["id"]: m["state"] for m in state["models"]}[MODEL] == "ready"
+        assert "listening" in fleet_command(service, tmp_path, "logs", MODEL, "--lines", "1000")
+        assert "a demanda" in fleet_command(service, tmp_path, "unload", MODEL, language="es")
+        assert service.fleet()[MODEL]["pid"] is None
+
+
+def test_hangup_reads_the_configuration_again(tmp_path: Path) -> None:
+    """SIGHUP: a changed model has its new shape at its next start, a mistake changes nothing and is said."""
+    file = tmp_path / "capibara.yaml"
+
+    def configure(**models: Any) -> None:
+        file.write_text(yaml.safe_dump({"models": models}))
+
+    configure(**{MODEL: {"slots": 2}})
+    with running(tmp_path / "data", "--config", str(file)) as service:
+        assert service.chat("Hi", model=MODEL).status_code == 200
+        first = service.pid_of(MODEL)
+        configure(**{MODEL: {"slots": 3}})
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: service.fleet()[MODEL]["slots"] == 3)
+        assert service.chat("Hi", model=MODEL).status_code == 200
+        assert service.pid_of(MODEL) != first
+        configure(**{MODEL: {"slots": "many"}})
+        service.process.send_signal(signal.SIGHUP)
+        assert until(lambda: "slots" in service.log())
+        assert service.fleet()[MODEL]["slots"] == 3
+
+
+def test_stop_lets_the_answer_under_way_finish(tmp_path: Path) -> None:
+    """SIGTERM during an answer: the answer is whole, then everything is gone."""
+    service = start(tmp_path / "data")
+    assert service.chat("Hi", model=MODEL).status_code == 200
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.append(service.chat("Tell me a story.", model=MODEL, max_tokens=40)))
+    asking.start()
+    assert until(lambda: service.fleet()[MODEL]["active"] == 1, every_s=0.01)
+    service.process.send_signal(signal.SIGTERM)
+    asking.join(60)
+    assert found
+    assert found[0].status_code == 200
+    assert found[0].json()["choices"][0]["message"]["content"]
+    assert stop(service) == 0
