@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -292,3 +293,16 @@ def test_engine_that_is_something_else(tmp_path: Path) -> None:
     """A program whose help knows no --model is not taken."""
     with pytest.raises(EngineError, match="not a llama-server"):
         engine_from(tmp_path, "echo hello")
+
+
+def test_disk_that_fills_up_meanwhile(web: Web, store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that finds no space ends in a sentence about the disk; what has come stays for the next try."""
+
+    def full(source: object, part: Path, report: object) -> None:
+        part.write_bytes(b"begun")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights, "bring", full)
+    with pytest.raises(WeightsError, match="is full"):
+        store.fetch(spec("https://example.invalid/a.gguf"))
+    assert [file.read_bytes() for file in store.root.glob("*.part")] == [b"begun"]
