@@ -3,8 +3,8 @@
 The operator's own binary (`runtime.llama_server`) wins; otherwise the one that was compiled together with
 llama-cpp-python, found by its files, because importing that package would load the whole library.
 
-A binary for another kind of machine is asked through the `command_prefix` that the models have in common: that is
-how an emulator runs it, and then it is the emulator that answers for the CPU.
+A binary for another kind of machine is asked through the `command_prefix` of the first model: that is how an emulator
+runs it, and then it is the emulator that answers for the CPU.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def find_engine(settings: Settings) -> Engine:
 
 
 def _launcher(settings: Settings, binary: Path) -> tuple[str, ...]:
-    prefixes = {spec.command_prefix for spec in settings.models}
     foreign = machine_of(binary) not in (None, platform.machine())
-    return prefixes.pop() if foreign and len(prefixes) == 1 else ()
+    return settings.models[0].command_prefix if foreign and settings.models else ()
 
 
 def machine_of(binary: Path) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Ledger:
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / FILE_NAME
         self._entries = _read(self._file)
+        self._writing = threading.Lock()
 
     def get(self, key: str) -> Measured | None:
         return self._entries.get(key)
@@ -73,12 +75,15 @@ class Ledger:
         new = Measured(ready, max(held_bytes, old.peak_bytes if old else 0))
         self._entries[key] = new
         if old is None or _moved(old.ready_bytes, new.ready_bytes) or _moved(old.peak_bytes, new.peak_bytes):
-            self._write()
+            text = json.dumps({k: asdict(m) for k, m in self._entries.items()}, indent=1)
+            # In a thread: LangGraph's development server allows no file work in a thread with a running loop.
+            with contextlib.suppress(RuntimeError):  # no new threads while the interpreter shuts down
+                threading.Thread(target=self._write, args=(text,), name="memory-ledger").start()
 
-    def _write(self) -> None:
+    def _write(self, text: str) -> None:
         draft = self._file.with_name(self._file.name + ".new")
-        with contextlib.suppress(OSError):
-            draft.write_text(json.dumps({k: asdict(m) for k, m in self._entries.items()}, indent=1), encoding="ascii")
+        with self._writing, contextlib.suppress(OSError):
+            draft.write_text(text, encoding="ascii")
             draft.replace(self._file)
 
 

@@ -378,6 +378,7 @@ class Scheduler:
             self._folder.log_file(model.id),
             http=self.http,
             on_change=lambda: self._server_changed(model),
+            on_gone=lambda: self._folder.forget(model.id),
             load_timeout_s=model.spec.load_timeout_s,
             weights_bytes=prepared.files.weights.stat().st_size,
         )
@@ -385,7 +386,6 @@ class Scheduler:
         try:
             end = await server.run()
         finally:
-            self._folder.forget(model.id)
             model.load_s = server.load_s or model.load_s
             model.server_gone()
             if end is not None and end.kind != "asked":

@@ -64,6 +64,7 @@ class Server:
         *,
         http: httpx.AsyncClient,
         on_change: Callable[[], None],
+        on_gone: Callable[[], None] = lambda: None,
         load_timeout_s: float = 300.0,
         weights_bytes: int = 0,
     ) -> None:
@@ -77,6 +78,7 @@ class Server:
         self.load_s = 0.0
         self._http = http
         self._on_change = on_change
+        self._on_gone = on_gone
         self._no_progress_s = load_timeout_s
         self._load_limit_s = load_limit_s(load_timeout_s, weights_bytes)
         self._process: subprocess.Popen[bytes] | None = None
@@ -94,7 +96,7 @@ class Server:
         """Starts the process and stays until it is gone; the state is `stopped` or `failed` then."""
         was_ready = hung = False
         try:
-            self._spawn()
+            await self._spawn()
         except OSError as error:
             self._become(ServerState.failed)
             return Exit("crash", None, f"The server of {self.command.model_id} cannot be started: {error.strerror}.")
@@ -144,12 +146,34 @@ class Server:
 
     # ------------------------------------------------------------ starting
 
-    def _spawn(self) -> None:
+    async def _spawn(self) -> None:
+        """In the thread that will wait for the process.
+
+        Files are touched, which must not be done on a loop; and that thread outlives the child, which is to die
+        with the thread that made it.
+        """
+        self.started_at = time.monotonic()
+        self._become(ServerState.starting)
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[subprocess.Popen[bytes]] = loop.create_future()
+        life = (self._open, loop, opened, self._exited, self._on_gone)
+        threading.Thread(target=_live, args=life, name=f"wait-{self.command.model_id}", daemon=True).start()
+        try:
+            self._process = await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            self._process = await opened
+            self.pid = self._process.pid
+            await self._end_process(gently=False)
+            raise
+        self.pid = self._process.pid
+        self._on_change()
+
+    def _open(self) -> subprocess.Popen[bytes]:
         rotate(self.log_file)
         descriptor = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
         try:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [*launcher, *self.command.arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -159,13 +183,6 @@ class Server:
             )
         finally:
             os.close(descriptor)
-        self.pid = self._process.pid
-        self.started_at = time.monotonic()
-        loop = asyncio.get_running_loop()
-        threading.Thread(
-            target=_report_exit, args=(self._process, loop, self._exited), name=f"wait-{self.pid}", daemon=True
-        ).start()
-        self._become(ServerState.starting)
 
     async def _wait_until_ready(self) -> bool:
         """True when it is ready, or ended, or is to be stopped; False when it does not get on with loading."""
@@ -308,11 +325,26 @@ class Server:
         self._on_change()
 
 
-def _report_exit(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: asyncio.Event) -> None:
-    """In a thread of its own: the loop hears of the exit at once, on every platform."""
+def _live(
+    open_process: Callable[[], subprocess.Popen[bytes]],
+    loop: asyncio.AbstractEventLoop,
+    opened: asyncio.Future[subprocess.Popen[bytes]],
+    exited: asyncio.Event,
+    on_gone: Callable[[], None],
+) -> None:
+    """The whole life of a process, in a thread of its own; `on_gone` is called there."""
+    try:
+        process = open_process()
+    except OSError as error:
+        loop.call_soon_threadsafe(opened.set_exception, error)
+        return
+    loop.call_soon_threadsafe(opened.set_result, process)
     process.wait()
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-        loop.call_soon_threadsafe(exited.set)
+    try:
+        on_gone()
+    finally:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+            loop.call_soon_threadsafe(exited.set)
 
 
 async def _first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
