@@ -80,7 +80,9 @@ def _weights(settings: Settings, terminal: Terminal) -> Finding:
     store = WeightStore(settings.weights_dir)
     missing = [spec.id for spec in settings.models if not store.is_present(spec)]
     if missing:
-        return Finding("weights", False, terminal.text("doctor.weights.missing", models=", ".join(missing)))
+        return Finding(
+            "weights", False, terminal.text("doctor.weights.missing", fleet=settings.fleet, models=", ".join(missing))
+        )
     return Finding("weights", True, terminal.text("doctor.weights.here"))
 
 

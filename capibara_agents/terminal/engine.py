@@ -236,7 +236,9 @@ def bench(
     here, store = Here.look(settings), WeightStore(settings.weights_dir)
     specs = _distinct([spec for spec in _chosen(settings, names) if store.is_present(spec)])
     if not specs:
-        raise WeightsError(terminal.text("weights.get", models=", ".join(s.id for s in _chosen(settings, names))))
+        raise WeightsError(
+            terminal.text("weights.get", fleet=settings.fleet, models=", ".join(s.id for s in _chosen(settings, names)))
+        )
     specs = specs[:1] if quick and not names else specs
     busy = os.getloadavg()[0]
     if busy > BUSY_SHARE * here.cpu.cores:

@@ -95,7 +95,7 @@ def verify(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -
             bad.append(spec.id)
             typer.echo(f"{spec.id}: {terminal.text('weights.wrong', error=error.message)}")
     if bad:
-        raise WeightsError(terminal.text("weights.get", models=", ".join(bad)))
+        raise WeightsError(terminal.text("weights.get", fleet=settings.fleet, models=", ".join(bad)))
 
 
 def remove(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> None:

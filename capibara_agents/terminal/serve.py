@@ -130,9 +130,9 @@ def _need_weights(settings: Settings, terminal: Terminal) -> None:
     store = WeightStore(settings.weights_dir)
     missing = [spec.id for spec in settings.models if not store.is_present(spec)]
     if len(missing) == len(settings.models):
-        raise WeightsError(terminal.text("weights.get", models=", ".join(missing)))
+        raise WeightsError(terminal.text("weights.get", fleet=settings.fleet, models=", ".join(missing)))
     if missing:
-        terminal.note("warning", text=terminal.text("weights.get", models=", ".join(missing)))
+        terminal.note("warning", text=terminal.text("weights.get", fleet=settings.fleet, models=", ".join(missing)))
 
 
 def _listen(settings: Settings, terminal: Terminal) -> socket.socket:
