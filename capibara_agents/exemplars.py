@@ -97,6 +97,8 @@ class ExemplarStore:
         self._collection = _collection(client)
         self._embedder = embedder
         self._write = threading.Lock()
+        # Reading them from the table takes Chroma a third of a query. Only where nobody else writes: not on a server.
+        self._labels: dict[str, tuple[Domain, float]] | None = None
 
     @classmethod
     def open(cls, where: Path | str, embedder: Embeds, *, shipped: Sequence[Exemplar] | None = None) -> ExemplarStore:
@@ -149,6 +151,7 @@ class ExemplarStore:
         store = cls(_folder_client(folder), embedder)
         store._synchronise(exemplars)
         store._probe()
+        store._labels = {exemplar.id: (exemplar.domain, exemplar.complexity) for exemplar in store.list()}
         return store
 
     @classmethod
@@ -169,19 +172,22 @@ class ExemplarStore:
 
     def nearest(self, vector: Vector, k: int) -> tuple[Neighbour, ...]:
         """At most `k` exemplars by falling cosine similarity, ties by id."""
-        found = self._collection.query(
-            query_embeddings=[vector.tolist()], n_results=max(1, k), include=["metadatas", "distances"]
-        )
+        labels = self._labels
+        include = ["distances"] if labels is not None else ["metadatas", "distances"]
+        found = self._collection.query(query_embeddings=[vector.tolist()], n_results=max(1, k), include=include)
+        ids = found["ids"][0]
+        if labels is None:
+            labels = dict(zip(ids, map(_label, found["metadatas"][0]), strict=True))
         neighbours = [
             Neighbour(
                 id=identifier,
                 score=max(-1.0, min(1.0, 1.0 - float(distance))),
-                domain=meta["domain"],
-                complexity=float(meta["complexity"]),
+                domain=labels[identifier][0],
+                complexity=labels[identifier][1],
             )
-            for identifier, meta, distance in zip(
-                found["ids"][0], found["metadatas"][0], found["distances"][0], strict=True
-            )
+            for identifier, distance in zip(ids, found["distances"][0], strict=True)
+            # Removed by another thread between the two look-ups.
+            if identifier in labels
         ]
         return tuple(sorted(neighbours, key=lambda n: (-n.score, n.id))[:k])
 
@@ -218,6 +224,9 @@ class ExemplarStore:
             present = sorted(self._ids(list(dict.fromkeys(ids))))
             for start in range(0, len(present), BATCH):
                 self._collection.delete(ids=present[start : start + BATCH])
+            if self._labels is not None:
+                for identifier in present:
+                    self._labels.pop(identifier, None)
         return len(present)
 
     def count(self) -> int:
@@ -282,6 +291,9 @@ class ExemplarStore:
     def _upsert(self, exemplars: Sequence[Exemplar]) -> None:
         for start in range(0, len(exemplars), BATCH):
             part = exemplars[start : start + BATCH]
+            if self._labels is not None:
+                # First: what the index finds must have a label.
+                self._labels |= {exemplar.id: (exemplar.domain, exemplar.complexity) for exemplar in part}
             self._collection.upsert(
                 ids=[exemplar.id for exemplar in part],
                 embeddings=self._embedder.embed_many([exemplar.content for exemplar in part]),
@@ -296,6 +308,10 @@ class ExemplarStore:
             page = self._collection.get(ids=ids[start : start + BATCH], where=where, include=[])
             present.update(page["ids"])
         return present
+
+
+def _label(meta: Any) -> tuple[Domain, float]:
+    return meta["domain"], float(meta["complexity"])
 
 
 def _folder_client(folder: Path) -> Any:

@@ -118,7 +118,7 @@ def build(services: Services, *, checkpointer: Any = None) -> Graph:
 
 
 class Nodes:
-    """The five nodes and the two decisions between them."""
+    """The five nodes and the two decisions between them. All are async: LangGraph sends others through a thread."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -135,7 +135,7 @@ class Nodes:
             "timings_ms": {"classify": _ms_since(started)},
         }
 
-    def route(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+    async def route(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Whom to ask now."""
         started = time.monotonic()
         previous = _previous_plan(state)
@@ -152,7 +152,7 @@ class Nodes:
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
         return {"plan": plan, "timings_ms": {"route": _ms_since(started)}}
 
-    def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
+    async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
         """One branch of generate for each model of the plan."""
         limit = _request(runtime).deadline_s
         left = None if limit is None else max(limit - (time.monotonic() - state["started_s"]), 0.001)
@@ -190,7 +190,7 @@ class Nodes:
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate)})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
-    def vote(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+    async def vote(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Weigh the candidates of the latest attempt; a single one passes through."""
         started = time.monotonic()
         plan, request = state["plan"], _request(runtime)
@@ -208,7 +208,7 @@ class Nodes:
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
         return {"ballot": ballot, "timings_ms": {"vote": _ms_since(started)}}
 
-    def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+    async def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Check the winner; the answer that is let through joins the conversation."""
         started = time.monotonic()
         candidates = _own(state)
@@ -227,7 +227,7 @@ class Nodes:
             update["messages"] = [answer.message()]
         return update
 
-    def ask_again(self, state: State) -> str:
+    async def ask_again(self, state: State) -> str:
         """Back to route, or done."""
         return END if state["verdict"].final else "route"
 
