@@ -5,7 +5,7 @@ Q ?= ¿Cuánto es 12*7?
 CAPIBARA := .venv/bin/capibara
 
 .DEFAULT_GOAL := help
-.PHONY: help setup weights run ask test check lock clean
+.PHONY: help setup weights run ask test test-arm check lock clean
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?(.*)/  make \1|\2/' | column -t -s '|'
@@ -28,6 +28,21 @@ ask: setup ## ask one question (Q, FLEET): starts what it needs, answers, shows 
 test: .venv/.ready ## all tests, those against real llama.cpp servers too
 	@$(CAPIBARA) models pull --fleet tiny
 	@.venv/bin/pytest
+
+# Not part of `make test`: two cross builds of about 15 minutes each, once, then about 5 minutes of emulation.
+ARM_TOOLS := cmake aarch64-linux-gnu-gcc aarch64-linux-gnu-g++ qemu-aarch64-static
+ARM_PACKAGES := cmake gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user-static
+
+test-arm: .venv/.ready ## llama-server for ARM under an emulator (INSTALL=1 gets the Debian packages)
+ifeq ($(INSTALL),1)
+	@apt-get install -y --no-install-recommends $(ARM_PACKAGES)
+endif
+	@missing=; for tool in $(ARM_TOOLS); do command -v $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "Skipped: there is no$$missing. On Debian: apt-get install $(ARM_PACKAGES), or make test-arm INSTALL=1"; \
+	else \
+		$(CAPIBARA) models pull --fleet tiny && deploy/arm-build.sh all && CAPIBARA_TEST_ARM=1 .venv/bin/pytest tests/arm; \
+	fi
 
 check: .venv/.ready ## ruff, mypy --strict, import-linter
 	@.venv/bin/ruff check .

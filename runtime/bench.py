@@ -1,8 +1,8 @@
 """How fast each model is here, by thread count and flash attention: llama-bench of the same build, within a time.
 
-One llama-bench process measures one setting (threads, flash attention) over all prompt lengths, and is ended when
-its share of the time is up; what it has said until then counts. The setting on which a usual request takes least
-time becomes the measured profile.
+One llama-bench process measures one setting (threads, flash attention), and is ended when its share of the time is
+up; what it has said until then counts. All settings come with what they are chosen by first, and with the long prompts
+afterwards. The setting on which a usual request takes least time becomes the measured profile.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from capibara_agents.runtime.engine import Engine
 from capibara_agents.runtime.exits import last_words
 from capibara_agents.runtime.tuning import MeasuredModel, tuning_for
 
-PROMPTS = (32, 128, 512, 2048)
-QUICK_PROMPTS = (32, 128)
-DECODED, QUICK_DECODED = 64, 16
+# (prompt lengths, decoded tokens) of each round over all settings.
+ROUNDS = (((32, 128, 512), 64), ((2048,), 0))
+QUICK_ROUNDS = (((32, 128), 16),)
 REPETITIONS, QUICK_REPETITIONS = 2, 1
 FLASH = ("off", "on")
 THREAD_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
@@ -51,32 +51,36 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one llama-bench process measures."""
+    """How a model is run."""
 
     threads: int
     flash_attention: str
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All settings of one model, the likeliest first, so that little time still tells something."""
+class Job:
+    """What one llama-bench process measures: a row for each prompt length, and one for decoding unless 0."""
 
-    settings: tuple[Setting, ...]
+    setting: Setting
     prompts: tuple[int, ...]
     decoded: int
     repetitions: int
 
+    @property
+    def rows(self) -> int:
+        return len(self.prompts) + (self.decoded > 0)
+
 
 @dataclass(frozen=True)
 class Report:
-    """What came out for one model. `unfinished` are settings for which the time did not last."""
+    """What came out for one model. `unfinished` are jobs for which the time did not last."""
 
     rows: tuple[Row, ...]
-    unfinished: tuple[Setting, ...]
+    unfinished: tuple[Job, ...]
     took_s: float
 
 
-OnSetting = Callable[[int, int, Setting], None]
+OnJob = Callable[[int, int, Job], None]
 
 
 def thread_counts(cores: int, guess: int) -> tuple[int, ...]:
@@ -86,39 +90,41 @@ def thread_counts(cores: int, guess: int) -> tuple[int, ...]:
     return tuple(sorted(nearest[:MOST_THREAD_COUNTS]))
 
 
-def plan(cpu: CpuFacts, weights_bytes: int, *, quick: bool = False) -> Plan:
-    """The profile's own setting first, then its neighbours; `quick`: that thread count alone, short prompts."""
+def plan(cpu: CpuFacts, weights_bytes: int, *, quick: bool = False) -> tuple[Job, ...]:
+    """All jobs of one model. The profile's own setting comes first, then its neighbours, so that little time tells too.
+
+    `quick`: its thread count alone, short prompts, once.
+    """
     tuning = tuning_for(cpu, weights_bytes)
     guess = min(cpu.cores, tuning.threads or cpu.cores)
     counts = (guess,) if quick else thread_counts(cpu.cores, guess)
     flash = sorted(FLASH, key=lambda word: word != tuning.flash_attention)
-    settings = tuple(
+    settings = [
         Setting(count, word) for count in sorted(counts, key=lambda count: abs(count - guess)) for word in flash
-    )
-    if quick:
-        return Plan(settings, QUICK_PROMPTS, QUICK_DECODED, QUICK_REPETITIONS)
-    return Plan(settings, PROMPTS, DECODED, REPETITIONS)
+    ]
+    rounds, repetitions = (QUICK_ROUNDS, QUICK_REPETITIONS) if quick else (ROUNDS, REPETITIONS)
+    return tuple(Job(setting, prompts, decoded, repetitions) for prompts, decoded in rounds for setting in settings)
 
 
-def run(engine: Engine, weights: Path, todo: Plan, limit_s: float, on_setting: OnSetting | None = None) -> Report:
+def run(engine: Engine, weights: Path, jobs: Sequence[Job], limit_s: float, on_job: OnJob | None = None) -> Report:
     """Measures one model for at most about `limit_s`. Raises EngineError where llama-bench is absent or fails."""
     bench = engine.tool("llama-bench")
     if bench is None:
         raise EngineError(f"There is no llama-bench beside {engine.binary}; build it together with llama-server.")
-    began, rows, unfinished = time.monotonic(), list[Row](), list[Setting]()
-    for number, setting in enumerate(todo.settings):
+    began, rows, unfinished = time.monotonic(), list[Row](), list[Job]()
+    for number, job in enumerate(jobs):
         left_s = limit_s - (time.monotonic() - began)
-        # A slow setting may use what the quick ones have left over, but not the time of those to come.
-        share_s = left_s / (len(todo.settings) - number)
         if left_s <= 0:
-            unfinished.append(setting)
+            unfinished.append(job)
             continue
-        if on_setting:
-            on_setting(number, len(todo.settings), setting)
-        found = list(_measure([*engine.prefix, str(bench)], weights, setting, todo, share_s))
+        if on_job:
+            on_job(number, len(jobs), job)
+        # A slow job may use what the quick ones have left over, but not the time of those to come.
+        share_s = left_s / (len(jobs) - number)
+        found = list(_measure([*engine.prefix, str(bench)], weights, job, share_s))
         rows += found
-        if len(found) < len(todo.prompts) + 1:
-            unfinished.append(setting)
+        if len(found) < job.rows:
+            unfinished.append(job)
     return Report(tuple(rows), tuple(unfinished), time.monotonic() - began)
 
 
@@ -171,11 +177,11 @@ def measured_model(rows: Sequence[Row]) -> MeasuredModel | None:
 # ---------------------------------------------------------------- one llama-bench process
 
 
-def bench_arguments(weights: Path, setting: Setting, todo: Plan) -> list[str]:
+def bench_arguments(weights: Path, job: Job) -> list[str]:
     """What llama-bench is asked; it writes one JSON object a line as each length is done."""
-    prompts = ",".join(map(str, todo.prompts))
+    prompts, setting = ",".join(map(str, job.prompts)), job.setting
     asked = ["--model", str(weights), "--threads", str(setting.threads), "--flash-attn", setting.flash_attention]
-    asked += ["--n-prompt", prompts, "--n-gen", str(todo.decoded), "--repetitions", str(todo.repetitions)]
+    asked += ["--n-prompt", prompts, "--n-gen", str(job.decoded), "--repetitions", str(job.repetitions)]
     return [*asked, "--output", "jsonl"]
 
 
@@ -194,11 +200,11 @@ def read_row(line: str) -> Row | None:
         return None
 
 
-def _measure(command: list[str], weights: Path, setting: Setting, todo: Plan, limit_s: float) -> Iterator[Row]:
+def _measure(command: list[str], weights: Path, job: Job, limit_s: float) -> Iterator[Row]:
     """The rows of one process as they come, until it ends or its time is up; it is gone afterwards."""
     try:
         process = subprocess.Popen(
-            [*command, *bench_arguments(weights, setting, todo)],
+            [*command, *bench_arguments(weights, job)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,6 +5,7 @@ data_dir/memory.json: one entry for each model and shape (weights, context, slot
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -75,15 +76,24 @@ class Ledger:
         new = Measured(ready, max(held_bytes, old.peak_bytes if old else 0))
         self._entries[key] = new
         if old is None or _moved(old.ready_bytes, new.ready_bytes) or _moved(old.peak_bytes, new.peak_bytes):
-            text = json.dumps({k: asdict(m) for k, m in self._entries.items()}, indent=1)
-            # In a thread: LangGraph's development server allows no file work in a thread with a running loop.
-            with contextlib.suppress(RuntimeError):  # no new threads while the interpreter shuts down
-                threading.Thread(target=self._write, args=(text,), name="memory-ledger").start()
+            self._write_elsewhere()
 
-    def _write(self, text: str) -> None:
+    def _write_elsewhere(self) -> None:
+        """In a thread where a loop runs in this one: LangGraph's development server allows no file work beside it."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        with contextlib.suppress(RuntimeError):  # no new threads while the interpreter shuts down
+            threading.Thread(target=self._write, name="memory-ledger").start()
+
+    def _write(self) -> None:
         draft = self._file.with_name(self._file.name + ".new")
+        # What is known when the lock is had: whoever writes last writes the newest.
         with self._writing, contextlib.suppress(OSError):
-            draft.write_text(text, encoding="ascii")
+            entries = {key: asdict(measured) for key, measured in self._entries.copy().items()}
+            draft.write_text(json.dumps(entries, indent=1), encoding="ascii")
             draft.replace(self._file)
 
 

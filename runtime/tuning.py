@@ -21,6 +21,7 @@ from typing import Any, Literal
 import yaml
 
 from capibara_agents.runtime.cpu import CpuFacts
+from capibara_agents.runtime.sources import parse_source
 from capibara_agents.settings import ModelSpec, Settings
 
 GIB = 2**30
@@ -134,7 +135,7 @@ def tuned(spec: ModelSpec, cpu: CpuFacts, weights_bytes: int, measured: Measured
 def tuned_settings(settings: Settings, cpu: CpuFacts, engine_version: str) -> Settings:
     """All models tuned for this CPU, by what was measured here where that is still of this CPU and engine."""
     measured = read_measured(settings.data_dir, cpu, engine_version)
-    models = tuple(tuned(spec, cpu, spec.weights.size_bytes or GIB, measured) for spec in settings.models)
+    models = tuple(tuned(spec, cpu, weights_size(spec), measured) for spec in settings.models)
     return settings.model_copy(update={"models": models})
 
 
@@ -146,6 +147,14 @@ def cpu_identity(cpu: CpuFacts) -> str:
 def weights_identity(spec: ModelSpec) -> str:
     """The checksum of a model's weights, or their source where none is known."""
     return spec.weights.sha256 or spec.weights.source
+
+
+def weights_size(spec: ModelSpec) -> int:
+    """Bytes of a model's weights: as stated, else of the file where it is a local one, else a guess of 1 GiB."""
+    if spec.weights.size_bytes is None and spec.weights.source.startswith("file://"):
+        with contextlib.suppress(OSError):
+            return Path(parse_source(spec.weights.source).place).stat().st_size
+    return spec.weights.size_bytes or GIB
 
 
 def read_measured(data_dir: Path, cpu: CpuFacts, engine_version: str) -> Measured | None:

@@ -31,6 +31,7 @@ from capibara_agents.runtime.tuning import (
     size_class,
     tuned,
     weights_identity,
+    weights_size,
     write_measured,
 )
 from capibara_agents.runtime.weights import LocalFiles, WeightStore
@@ -110,7 +111,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
 
 
 def _tuning_row(spec: ModelSpec, cpu: CpuFacts, measured: Measured | None) -> dict[str, Any]:
-    weights_bytes = spec.weights.size_bytes or 2**30
+    weights_bytes = weights_size(spec)
     full = tuned(spec, cpu, weights_bytes, measured)
     full = full.model_copy(update={"threads": threads_for(full, cpu, weights_bytes)})
     values = {key: getattr(full, key) for key in TUNED_KEYS}
@@ -287,7 +288,7 @@ class Result:
             "id": self.spec.id,
             "weights": self.spec.weights_name,
             "rows": [asdict(row) for row in self.report.rows],
-            "unfinished": [asdict(setting) for setting in self.report.unfinished],
+            "unfinished": [asdict(job) for job in self.report.unfinished],
             "took_s": round(self.report.took_s, 1),
             "token_bytes": self.token_bytes,
             "decode_limit": round(benching.decode_limit(memory, self.token_bytes), 1),
@@ -312,8 +313,9 @@ def _bench_one(
     weights = store.require(spec).weights
     todo = benching.plan(here.cpu, weights.stat().st_size, quick=quick)
 
-    def told(number: int, count: int, setting: benching.Setting) -> None:
-        values = {"threads": setting.threads, "flash": setting.flash_attention}
+    def told(number: int, count: int, job: benching.Job) -> None:
+        lengths = ", ".join(map(str, job.prompts))
+        values = {"threads": job.setting.threads, "flash": job.setting.flash_attention, "prompts": lengths}
         terminal.note("engine.measuring", model=spec.id, number=number + 1, count=count, **values)
 
     report = benching.run(here.engine, weights, todo, 60 * minutes, told)
@@ -330,11 +332,11 @@ def _print_result(result: Result, memory: Bandwidth, terminal: Terminal) -> None
         *(terminal.text("engine.prompt", tokens=length) for length in lengths),
         terminal.text("engine.decode"),
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     by_setting = {(row.threads, row.flash_attention, row.prompt_tokens): row for row in rows}
     for threads, flash in sorted({(row.threads, row.flash_attention) for row in rows}):
         cells = [by_setting.get((threads, flash, length)) for length in (*lengths, 0)]
-        table.add_row(str(threads), flash, *(f"{r.tokens_per_s:.1f} ± {r.spread:.1f}" if r else "-" for r in cells))
+        table.add_row(str(threads), flash, *(_speed(row) if row else "-" for row in cells))
     Console().print(table)
     ratio, best = result.ratio(memory), benching.best_decode(rows)
     if ratio is not None and best is not None:
@@ -345,6 +347,11 @@ def _print_result(result: Result, memory: Bandwidth, terminal: Terminal) -> None
         terminal.say("engine.best", threads=result.chosen.threads, flash=result.chosen.flash_attention)
     if result.report.unfinished:
         terminal.say("engine.unfinished", count=len(result.report.unfinished))
+
+
+def _speed(row: benching.Row) -> str:
+    digits = 0 if row.tokens_per_s >= 100 else 1
+    return f"{row.tokens_per_s:.{digits}f} ±{row.spread:.{digits}f}"
 
 
 # ---------------------------------------------------------------- what they share

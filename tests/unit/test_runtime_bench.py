@@ -13,7 +13,7 @@ import pytest
 from capibara_agents.errors import EngineError, WeightsError
 from capibara_agents.runtime import bench
 from capibara_agents.runtime.bandwidth import Bandwidth, bytes_per_token, read_bandwidth
-from capibara_agents.runtime.bench import Plan, Row, Setting, choose, plan, read_row, run, thread_counts
+from capibara_agents.runtime.bench import Job, Row, Setting, choose, plan, read_row, run, thread_counts
 from capibara_agents.runtime.engine import Engine
 from capibara_agents.runtime.gguf import tensor_bytes
 from tests.unit.cpuinfo import facts
@@ -39,18 +39,24 @@ def test_thread_counts(cores: int, guess: int, counts: tuple[int, ...]) -> None:
 
 def test_the_likeliest_setting_comes_first() -> None:
     """On a Neoverse V2 that is the profile's own: 16 threads, flash attention off; then its opposite, then others."""
-    full = plan(facts("neoverse-v2"), GIB)
-    assert full.settings[:2] == (Setting(16, "off"), Setting(16, "on"))
-    assert len(full.settings) == 10
-    assert full.prompts == (32, 128, 512, 2048)
+    jobs = plan(facts("neoverse-v2"), GIB)
+    assert [job.setting for job in jobs[:2]] == [Setting(16, "off"), Setting(16, "on")]
+    assert len(jobs) == 20
+
+
+def test_what_decides_is_measured_first() -> None:
+    """Every setting is decoded before any gets to the long prompt; together they cover all lengths."""
+    jobs = plan(facts("neoverse-v2"), GIB)
+    assert all(job.decoded and 512 in job.prompts for job in jobs[:10])
+    assert {length for job in jobs for length in job.prompts} == {32, 128, 512, 2048}
 
 
 def test_a_quick_plan_is_short() -> None:
     """One thread count, short prompts, once."""
     quick = plan(facts("x86-64-v4", 2), GIB, quick=True)
-    assert {setting.threads for setting in quick.settings} == {2}
-    assert max(quick.prompts) <= 128
-    assert quick.repetitions == 1
+    assert {job.setting.threads for job in quick} == {2}
+    assert max(length for job in quick for length in job.prompts) <= 128
+    assert {job.repetitions for job in quick} == {1}
 
 
 def rows(*values: tuple[int, str, int, float]) -> list[Row]:
@@ -100,31 +106,31 @@ for prompt in [*map(int, value("--n-prompt").split(",")), 0]:
     print(json.dumps({"n_threads": int(value("--threads")), "flash_attn": value("--flash-attn") == "on",
                       "n_prompt": prompt, "avg_ts": 10.0, "stddev_ts": 0.0}), flush=True)
 """
-TODO = Plan((Setting(1, "off"), Setting(1, "on")), (32, 128), 8, 1)
+TODO = tuple(Job(Setting(1, flash), (32, 128), 8, 1) for flash in ("off", "on"))
 
 
 def test_all_settings_are_measured(tmp_path: Path) -> None:
     """Every setting gives a row for each length and one for decoding, and is announced."""
-    announced: list[tuple[int, int, Setting]] = []
+    announced: list[tuple[int, int, Job]] = []
     report = run(engine(tmp_path, SPEAK), tmp_path / "m.gguf", TODO, 60, lambda *args: announced.append(args))
     assert [(row.flash_attention, row.prompt_tokens) for row in report.rows] == [
         (flash, prompt) for flash in ("off", "on") for prompt in (32, 128, 0)
     ]
     assert report.unfinished == ()
-    assert announced == [(0, 2, Setting(1, "off")), (1, 2, Setting(1, "on"))]
+    assert announced == [(0, 2, TODO[0]), (1, 2, TODO[1])]
 
 
 def test_a_slow_setting_is_ended(tmp_path: Path) -> None:
     """What it said before its time was up counts; the process is gone, and the rest is named as unfinished."""
     report = run(engine(tmp_path, SPEAK + "    time.sleep(600)"), tmp_path / "m.gguf", TODO, 3, None)
     assert [row.prompt_tokens for row in report.rows] == [32, 32]
-    assert report.unfinished == TODO.settings
+    assert report.unfinished == TODO
 
 
 def test_no_time_left(tmp_path: Path) -> None:
     """Without time nothing is started."""
     report = run(engine(tmp_path, "sys.exit(3)"), tmp_path / "m.gguf", TODO, 0.0)
-    assert (report.rows, report.unfinished) == ((), TODO.settings)
+    assert (report.rows, report.unfinished) == ((), TODO)
 
 
 def test_a_failure_is_told(tmp_path: Path) -> None:

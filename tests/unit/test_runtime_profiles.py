@@ -27,6 +27,7 @@ from capibara_agents.runtime.tuning import (
     tuned_settings,
     tuning_for,
     weights_identity,
+    weights_size,
     write_measured,
 )
 from capibara_agents.settings import ModelSpec
@@ -166,6 +167,15 @@ def test_a_measurement_is_of_one_cpu_and_engine(tmp_path: Path) -> None:
     assert read_measured(tmp_path, N1, "1") is None
     assert read_measured(tmp_path, facts("neoverse-v2", 16), "1") is None
     assert read_measured(tmp_path, V2, "2") is None
+
+
+def test_the_size_of_weights(tmp_path: Path) -> None:
+    """As stated, else as the local file is, else a guess."""
+    file = tmp_path / "m.gguf"
+    file.write_bytes(bytes(5))
+    assert weights_size(spec(weights={"source": f"file://{file}", "size_bytes": 7})) == 7
+    assert weights_size(spec(weights={"source": f"file://{file}"})) == 5
+    assert weights_size(spec(weights={"source": "https://example.org/m.gguf"})) == GIB
 
 
 def test_a_whole_fleet_is_tuned(tmp_path: Path) -> None:
