@@ -142,7 +142,7 @@ class ExemplarStore:
             _forget_client()
             store = cls._opened(folder, embedder, exemplars)
             store.add(users)
-        except Exception as error:
+        except Exception as error:  # (as above: whatever Chroma or SQLite raised, there is no store)
             raise StoreError(f"No exemplar store can be made in {folder}: {type(error).__name__}.") from error
         return store
 

@@ -146,7 +146,6 @@ class Plan(Value):
     weights: dict[str, float] = Field(default_factory=dict, description="A voter's prior weight, log-odds.")
     attempt: int = Field(1, ge=1)
     first_choice: str = Field(description="The model, or the first voter, of attempt 1.")
-    final: bool = Field(False, description="A rejected answer of this attempt is not asked again.")
     reason: Reason
 
 

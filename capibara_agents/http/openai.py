@@ -188,7 +188,7 @@ class _Call:
                         plan = Plan.model_validate(event["plan"])
         except TimeoutError:
             pass
-        except BaseException:
+        except BaseException:  # also when this task is cancelled: the run must not go on without a reader
             await events.close()
             raise
         headers = wire.plan_headers(plan) if plan else {}
