@@ -126,6 +126,17 @@ class Classification(Value):
         return "simple" if self.complexity < 0.34 else "medium" if self.complexity < 0.67 else "complex"
 
 
+# ---------------------------------------------------------------- what was learned
+
+
+class Expectation(Value):
+    """What the recorded outcomes near a question let one expect of a model on it."""
+
+    good: float = Field(ge=0, le=1, description="Probability that its answer is good, calibrated.")
+    support: float = Field(ge=0, description="How many outcomes stand behind it, each counted by its nearness.")
+    seconds: float | None = Field(None, ge=0, description="For a whole answer; None where no outcome says.")
+
+
 # ---------------------------------------------------------------- route
 
 
