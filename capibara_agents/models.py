@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from datetime import datetime
+from functools import cache, cached_property
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -213,6 +214,42 @@ class _WholeEvents(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
+@cache
+def _no_books() -> Callable[[ModelSpec, dict[str, Any]], Any]:
+    """Makes what LiteLLM wants to log one call with."""
+    from litellm.litellm_core_utils.litellm_logging import Logging  # noqa: PLC0415
+
+    class NoBooks(Logging):
+        """LiteLLM's books on one call, not kept: they copy prompts and price the answer, 11 ms after each.
+
+        What is to be known of a call is in its candidate.
+        """
+
+        def pre_call(self, *args: Any, **kwargs: Any) -> None: ...
+        def post_call(self, *args: Any, **kwargs: Any) -> None: ...
+        def success_handler(self, *args: Any, **kwargs: Any) -> None: ...
+        def failure_handler(self, *args: Any, **kwargs: Any) -> None: ...
+        async def async_success_handler(self, *args: Any, **kwargs: Any) -> None: ...
+        async def async_failure_handler(self, *args: Any, **kwargs: Any) -> None: ...
+        async def dispatch_success_handlers(self, *args: Any, **kwargs: Any) -> None: ...
+        async def dispatch_failure_handlers(self, *args: Any, **kwargs: Any) -> None: ...
+        def response_cost_calculator(self, *args: Any, **kwargs: Any) -> float:
+            return 0.0
+
+    def books(spec: ModelSpec, payload: dict[str, Any]) -> Any:
+        return NoBooks(
+            model=spec.id,
+            messages=payload["messages"],
+            stream=bool(payload.get("stream")),
+            call_type="acompletion",
+            start_time=datetime.now(),
+            litellm_call_id="",
+            function_id="",
+        )
+
+    return books
+
+
 class _Completions:
     """LiteLLM's Router in the shape of openai's `chat.completions`, as langchain-openai calls it."""
 
@@ -221,8 +258,12 @@ class _Completions:
         self._spec = spec
 
     async def create(self, **payload: Any) -> Any:
-        # LiteLLM would look whether tools name its own MCP gateway, and for that import a package it does not require.
-        response = await self._router.acompletion(**payload, _skip_mcp_handler=True)
+        response = await self._router.acompletion(
+            **payload,
+            litellm_logging_obj=_no_books()(self._spec, payload),
+            # LiteLLM would look whether tools name its own gateway, and for that import a package it does not require.
+            _skip_mcp_handler=True,
+        )
         return _Stream(response) if payload.get("stream") else response
 
 
