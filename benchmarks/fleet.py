@@ -1,6 +1,6 @@
 """The fleet beside llama.cpp's own router mode: same binary, same files, same flags, same run.
 
-    .venv/bin/python benchmarks/fleet.py [--rounds 5] [--idle-s 20] [--json]
+    .venv/bin/python benchmarks/fleet.py [--part router|kills] [--rounds 5] [--idle-s 20] [--json]
 
 Both get five names for the stand-in's file (links to one file of the fleet `tiny`, one thread, two slots, the
 stand-in's context) and are asked over HTTP for one token at a time:
@@ -8,15 +8,22 @@ stand-in's context) and are asked over HTTP for one token at a time:
 cold      from "nothing runs" to an answer, with the file in the page cache
 recovery  from kill -9 of a ready server to the next answer
 switch    two models of which only one is allowed at a time (a budget here, --models-max 1 there), asked in turn
-idle      CPU time and memory of the supervising process alone, with five ready servers and nobody asking
+idle      CPU time and memory of the supervising process, with five ready servers and nobody asking; ours is a
+          process of its own for this, that holds the machine room and nothing else
 
 Only the two columns of one run may be compared; the machine is named in the output.
+
+kills     a Capibara service of its own with the fleet `tiny`, eight clients that never pause and ask its models by
+          name, without streaming: each server in turn is unloaded, which gives its cold start (from `starting` to
+          `ready` in /fleet/events), and then killed with SIGKILL, which gives its recovery (from the signal to
+          `ready`), as often as there are rounds. Whatever is not answered with 200 is a failed request
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -29,10 +36,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
+from overhead import service
 
 from capibara_agents.config import load
 from capibara_agents.errors import EngineError
@@ -62,10 +70,10 @@ class Ours:
     label = "capibara"
 
     def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
-        self.fleet, self.client = LlamaFleet(settings), client
-        self.supervisor = psutil.Process()
+        self.settings, self.client = settings, client
+        self.fleet = LlamaFleet(settings)
 
-    async def __aenter__(self) -> Ours:
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.fleet.start)
         return self
 
@@ -80,6 +88,44 @@ class Ours:
         return [model.pid for model in self.fleet.snapshot().models if model.pid]
 
 
+ROOM = """
+import sys
+from capibara_agents.runtime.fleet import LlamaFleet
+from capibara_agents.settings import Settings
+settings = Settings.model_validate_json(sys.stdin.readline())
+with LlamaFleet(settings) as fleet:
+    for spec in settings.models:
+        fleet.load(spec.id).result()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+class Room:
+    """Capibara's fleet in a process that does nothing else, with all its servers ready."""
+
+    label = Ours.label
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def __aenter__(self) -> Self:
+        command = [sys.executable, "-c", ROOM]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)  # noqa: ASYNC220
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(self.settings.model_dump_json() + "\n")
+        self.process.stdin.flush()
+        if await asyncio.to_thread(self.process.stdout.readline) != "ready\n":
+            raise SystemExit("the machine room did not start")
+        self.supervisor = psutil.Process(self.process.pid)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.to_thread(self.process.communicate, "")
+
+
 class Router:
     """llama-server without a model, over a folder of models."""
 
@@ -90,7 +136,7 @@ class Router:
         self.client = client
         self.log = models.parent / f"router-{most}.log"
 
-    async def __aenter__(self) -> Router:
+    async def __aenter__(self) -> Self:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: ASYNC220
         self.supervisor = psutil.Process(self.process.pid)
@@ -150,10 +196,11 @@ async def recovery(side: Ours | Router) -> tuple[float, int]:
     return await answered(side, NAMES[0])
 
 
-async def idle(side: Ours | Router, seconds: float) -> dict[str, float]:
+async def idle(side: Room | Router, seconds: float) -> dict[str, float]:
     """Share of one core and bytes of the supervisor, with five servers ready."""
-    for name in NAMES:
-        await side.ask(name)
+    if isinstance(side, Router):
+        for name in NAMES:
+            await side.ask(name)
     await asyncio.sleep(2)
     before = side.supervisor.cpu_times()
     await asyncio.sleep(seconds)
@@ -200,7 +247,7 @@ async def measure(rounds: int, idle_s: float) -> dict[str, Any]:
         flags = ["--threads", "1", "--parallel", "2", "--ctx-size", "8192", "--cache-ram", "256", "--offline"]
         async with httpx.AsyncClient(trust_env=False, timeout=LIMIT_S) as client:
 
-            def sides(count: int) -> tuple[Ours, Router]:
+            def sides(count: int) -> tuple[Ours | Router, ...]:
                 ours = Ours(with_room_for(settings, count, folder), client)
                 return ours, Router(binary, models, count, flags, client)
 
@@ -212,7 +259,7 @@ async def measure(rounds: int, idle_s: float) -> dict[str, Any]:
                         found[side.label]["recovery_s"].append(seconds)
                         found[side.label]["failed_tries"].append(failed)
             async with AsyncExitStack() as stack:
-                both = [await stack.enter_async_context(side) for side in sides(1)]
+                both: list[Ours | Router] = [await stack.enter_async_context(side) for side in sides(1)]
                 for side in both:
                     await side.ask(NAMES[0])
                     found[side.label]["switch_s"] = []
@@ -220,9 +267,95 @@ async def measure(rounds: int, idle_s: float) -> dict[str, Any]:
                     for side in both:
                         found[side.label]["switch_s"].append(await timed(side.ask(NAMES[(number + 1) % 2])))
             for side in sides(5):
-                async with side:
-                    found[side.label]["idle"] = await idle(side, idle_s)
+                resting = Room(side.settings) if isinstance(side, Ours) else side
+                async with resting:
+                    found[resting.label]["idle"] = await idle(resting, idle_s)
     return found
+
+
+# ------------------------------------------------------------ kills under load
+
+CLIENTS = 8
+QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 16}
+
+
+class Events:
+    """What /fleet/events says, as (seconds, model, state, pid)."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.seen: list[tuple[float, str, str, int | None]] = []
+
+    async def listen(self) -> None:
+        """Until it is cancelled."""
+        async with self.client.stream("GET", "/fleet/events", timeout=None) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data:"):
+                    said = json.loads(line.removeprefix("data:"))
+                    for model in said.get("models", [said]):
+                        if "state" in model:
+                            self.seen.append((time.monotonic(), model["id"], model["state"], model["pid"]))
+
+    async def next(self, model_id: str, state: str, since: float) -> tuple[float, int | None]:
+        """When the model was next in the state after that moment, and its process then."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                for at, name, what, pid in self.seen:
+                    if at > since and (name, what) == (model_id, state):
+                        return at, pid
+                await asyncio.sleep(0.005)
+
+
+async def press(client: httpx.AsyncClient, models: list[str], codes: list[int], over: asyncio.Event) -> None:
+    """One client: asks one model after the other until it is `over`, and notes each status."""
+    for model_id in itertools.cycle(models):
+        if over.is_set():
+            return
+        answer = await client.post("/v1/chat/completions", json={"model": model_id, **QUESTION})
+        codes.append(answer.status_code)
+
+
+async def kills(rounds: int) -> dict[str, Any]:
+    """Cold starts and recoveries by model, in seconds, and the status of every answer."""
+    with service() as url:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=2 * LIMIT_S) as client:
+            models = [model["id"] for model in (await client.get("/fleet")).json()["models"]]
+            events, codes, over = Events(client), list[int](), asyncio.Event()
+            listening = asyncio.create_task(events.listen())
+            turns = [models[n % len(models) :] + models[: n % len(models)] for n in range(CLIENTS)]
+            clients = [asyncio.create_task(press(client, turn, codes, over)) for turn in turns]
+            found: dict[str, Any] = {m: {"cold_s": [], "recovery_s": []} for m in models}
+            for model_id in models:
+                await events.next(model_id, "ready", 0.0)
+            for model_id in rounds * models:
+                cold_s, pid = await cold_start(client, events, model_id)
+                found[model_id]["cold_s"].append(cold_s)
+                found[model_id]["recovery_s"].append(await recover(events, model_id, pid))
+            over.set()
+            await asyncio.gather(*clients)
+            listening.cancel()
+    return {"models": found, "answers": len(codes), "failed": sum(code != 200 for code in codes)}
+
+
+async def cold_start(client: httpx.AsyncClient, events: Events, model_id: str) -> tuple[float, int]:
+    """Seconds from the start of the next process to its being ready, and that process."""
+    asked = time.monotonic()
+    (await client.post(f"/fleet/models/{model_id}/unload", params={"wait_s": LIMIT_S})).raise_for_status()
+    began, _ = await events.next(model_id, "starting", asked)
+    ready, pid = await events.next(model_id, "ready", began)
+    assert pid is not None
+    return ready - began, pid
+
+
+async def recover(events: Events, model_id: str, pid: int) -> float:
+    """Seconds from SIGKILL, in the middle of the work, to being ready again."""
+    await asyncio.sleep(1.0)
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    # `ready` alone could be the old process's last word.
+    began, _ = await events.next(model_id, "starting", killed)
+    ready, _ = await events.next(model_id, "ready", began)
+    return ready - killed
 
 
 def machine() -> dict[str, Any]:
@@ -246,21 +379,38 @@ def report(found: dict[str, Any]) -> None:
         print(f"| idle {key} | {ours['idle'][key]} | {theirs['idle'][key]} |")
 
 
+def report_kills(found: dict[str, Any]) -> None:
+    """The figures of the kills as a Markdown table."""
+    print(f"\n{found['answers']} answers, {found['failed']} failed\n")
+    print("| | cold start, s | recovery, s | ratio |\n|---|---|---|---|")
+    for model_id, times in found["models"].items():
+        cold_s, recovery_s = (statistics.median(times[key]) for key in ("cold_s", "recovery_s"))
+        print(f"| {model_id} | {cold_s:.2f} | {recovery_s:.2f} | {recovery_s / cold_s:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=("router", "kills"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle-s", type=float, default=20.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    found: dict[str, Any] = {"machine": machine()}
     try:
-        found = asyncio.run(measure(options.rounds, options.idle_s))
+        if options.part != "kills":
+            found["router"] = asyncio.run(measure(options.rounds, options.idle_s))
+        if options.part != "router":
+            found["kills"] = asyncio.run(kills(options.rounds))
     except EngineError as error:
         sys.exit(error.message)
     if options.json:
-        print(json.dumps({"machine": machine(), **found}, indent=2))
-    else:
-        print(machine())
-        report(found)
+        print(json.dumps(found, indent=2))
+        return
+    print(found["machine"])
+    if "router" in found:
+        report(found["router"])
+    if "kills" in found:
+        report_kills(found["kills"])
 
 
 if __name__ == "__main__":

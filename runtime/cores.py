@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# A claim waits so long for cores; then its server answers beside the busy ones, with threads that sleep when idle.
-CORES_PATIENCE_S = 10.0
-
 
 @dataclass(frozen=True)
 class Lease:
@@ -38,9 +35,9 @@ def lease(threads: int, cores: Sequence[int], held: Iterable[Lease]) -> Lease:
     return Lease(threads, tuple(free[:threads]))
 
 
-def may_work(threads: int, busy_threads: int, cores: int, waited_s: float = 0.0) -> bool:
+def may_work(threads: int, busy_threads: int, cores: int) -> bool:
     """Whether one more server may begin to answer: a lone one always, another while the cores suffice for all.
 
-    Who has waited `CORES_PATIENCE_S` begins in any case: a slow answer must not hold up a quick one for minutes.
+    No server has more threads than there are cores, so the threads that work are never more than the cores.
     """
-    return busy_threads == 0 or busy_threads + threads <= cores or waited_s >= CORES_PATIENCE_S
+    return busy_threads == 0 or busy_threads + threads <= cores

@@ -130,10 +130,6 @@ class LlamaFleet:
         """Ends the model's server once its claims are given back; done when it is gone. KeyError if unknown."""
         return self._request(self._scheduler.unload, self._scheduler.models[model_id])
 
-    def report_ok(self, model_id: str) -> None:
-        """A real token has come from this model: its failures are forgotten."""
-        self._post(self._scheduler.models[model_id].has_worked)
-
     def logs(self, model_id: str, lines: int = 100) -> list[str]:
         """The last lines of the model's log; empty when there is none. KeyError if unknown."""
         model = self._scheduler.models[model_id]

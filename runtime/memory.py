@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from capibara_agents.runtime.gguf import Gguf
-from capibara_agents.settings import ModelSpec
+from capibara_agents.settings import ModelSpec, Settings
 
 GIB = 2**30
 MIB = 2**20
@@ -32,9 +33,20 @@ WINDOW_PERIOD = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
 CONTEXT_CHECKPOINTS = 2
 # What llama-server keeps besides weights and caches: code, vocabulary, HTTP threads (measured with 49,152 tokens).
 PROCESS_BYTES = 36 * MIB
-# `general.file_type` of quantisations that llama.cpp rearranges for the CPU while it loads: Q4_0, Q8_0, Q4_K, Q5_K,
-# Q6_K, IQ4_NL, MXFP4. Mapped into memory they would be held twice, as file and as copy.
-REPACKED_FILE_TYPES = frozenset({2, 7, 14, 15, 16, 17, 18, 25, 38})
+# `general.file_type` and the format of most tensors of such a file, of those that some CPU rearranges.
+MAIN_FORMATS = {
+    2: "q4_0",
+    7: "q8_0",
+    10: "q2_K",
+    21: "q2_K",
+    14: "q4_K",
+    15: "q4_K",
+    16: "q5_K",
+    17: "q5_K",
+    18: "q6_K",
+    25: "iq4_nl",
+    38: "mxfp4",
+}
 # Its own default is 8 GiB for each server, which five of them on one machine cannot have.
 PROMPT_CACHE_BYTES = 256 * MIB
 
@@ -78,9 +90,13 @@ def prompt_cache_bytes(spec: ModelSpec) -> int:
     return PROMPT_CACHE_BYTES
 
 
-def is_repacked(gguf: Gguf) -> bool:
-    """Whether llama.cpp makes a rearranged copy of these weights: then the file must not be mapped as well."""
-    return gguf.metadata.get("general.file_type") in REPACKED_FILE_TYPES
+def is_repacked(gguf: Gguf, rearranged: Collection[str]) -> bool:
+    """Whether llama.cpp makes a rearranged copy of these weights: mapped as well, they would be held twice.
+
+    `rearranged` are the formats that it rearranges for this CPU, from the CPU's profile.
+    """
+    file_type = gguf.metadata.get("general.file_type")
+    return isinstance(file_type, int) and MAIN_FORMATS.get(file_type) in rearranged
 
 
 def cache_bytes(spec: ModelSpec, gguf: Gguf) -> int:
@@ -133,6 +149,11 @@ def machine_bytes() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def budget_bytes(settings: Settings) -> int:
+    """What all servers together may hold."""
+    return settings.runtime.memory_budget_bytes or default_budget_bytes(machine_bytes())
 
 
 def default_budget_bytes(total_bytes: int) -> int:

@@ -141,6 +141,13 @@ class Model:
         return bool(asked_for and self.server is None and self.task is None and not self.permanent)
 
     @property
+    def can_answer(self) -> bool:
+        """Whether its server is up and may be given new work."""
+        server = self.server
+        is_up = server is not None and server.state is ServerState.ready and not server.is_ending()
+        return is_up and not self.draining
+
+    @property
     def threads(self) -> int:
         """Threads it computes with while it answers; a guess before its files were looked at."""
         known = self.lease or self.prepared
@@ -176,13 +183,9 @@ class Model:
 
     def grant(self) -> None:
         """Gives places to those who wait, first come first served, while the server is ready and has slots free."""
-        server = self.server
         while (
             self.queue
-            and server is not None
-            and server.state is ServerState.ready
-            and not server.is_ending()
-            and not self.draining
+            and self.can_answer
             and self.active < self.spec.slots
             and (endpoint := self.endpoint()) is not None
         ):
@@ -252,7 +255,7 @@ class Model:
         futures.clear()
 
     def has_worked(self) -> None:
-        """An answer came from the server that runs now: earlier failures no longer count."""
+        """A token came from the server that runs now: earlier failures no longer count."""
         if self.state is ServerState.ready:
             self.failures, self.not_before = 0, 0.0
 

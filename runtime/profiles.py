@@ -30,10 +30,9 @@ class Command:
 
 
 def threads_for(spec: ModelSpec, cpu: CpuFacts, weights_bytes: int) -> int:
-    """The model's own number, else as many cores as its size can use."""
-    if spec.threads:
-        return spec.threads
-    return max(1, min(cpu.cores, tuning_for(cpu, weights_bytes).threads or cpu.cores))
+    """The model's own number, else as many as its size can use; never more than the cores."""
+    wish = spec.threads or tuning_for(cpu, weights_bytes).threads or cpu.cores
+    return max(1, min(cpu.cores, wish))
 
 
 def build_command(

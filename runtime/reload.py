@@ -24,6 +24,8 @@ WITHOUT_RESTART = frozenset(
         "pinned",
     }
 )
+# What only a start reads: (section, key); a section without a key is meant as a whole.
+AT_START_ONLY = (("server", None), ("runtime", "load_wait_s"), ("routing", "neighbours"), ("routing", "exemplar_store"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ def difference(old: Settings, new: Settings) -> Difference:
         restarted=tuple(restarted),
         updated=tuple(m for m in kept if m not in restarted and before[m] != after[m]),
     )
+
+
+def waits_for_restart(started_with: Settings, new: Settings) -> tuple[str, ...]:
+    """The keys that differ from those Capibara was started with and that a running one does not take over."""
+    found = []
+    for name, key in AT_START_ONLY:
+        old_section, new_section = getattr(started_with, name), getattr(new, name)
+        keys = [key] if key else sorted(type(new_section).model_fields)
+        found += [f"{name}.{k}" for k in keys if getattr(old_section, k) != getattr(new_section, k)]
+    return tuple(found)
 
 
 def _needs_restart(old: ModelSpec, new: ModelSpec) -> bool:

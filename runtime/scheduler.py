@@ -23,15 +23,16 @@ from capibara_agents.runtime.cores import lease, may_work
 from capibara_agents.runtime.cpu import CpuFacts
 from capibara_agents.runtime.engine import Engine
 from capibara_agents.runtime.exits import Exit
-from capibara_agents.runtime.gguf import read_gguf
-from capibara_agents.runtime.ledger import Ledger, corrected_bytes, shape_key
-from capibara_agents.runtime.memory import default_budget_bytes, is_repacked, machine_bytes, predict, resident_bytes
+from capibara_agents.runtime.fit import size_of
+from capibara_agents.runtime.ledger import Ledger
+from capibara_agents.runtime.memory import budget_bytes, is_repacked, resident_bytes
 from capibara_agents.runtime.model import ClaimState, Model, Prepared, Ticket
 from capibara_agents.runtime.ownership import DataFolder
 from capibara_agents.runtime.policy import choose_victims, restart_delay_s
 from capibara_agents.runtime.profiles import Command, build_command, threads_for
-from capibara_agents.runtime.reload import Difference, difference
+from capibara_agents.runtime.reload import Difference, difference, waits_for_restart
 from capibara_agents.runtime.server import Server
+from capibara_agents.runtime.tuning import tuning_for
 from capibara_agents.runtime.watch import look
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
@@ -40,7 +41,7 @@ from capibara_agents.types import FleetSnapshot, ModelStatus, ServerState
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-# A model waits so long for others to become idle before the busy ones are no longer given new work.
+# A model waits so long, for memory or for cores, before the busy ones are given no work that is younger than its own.
 PATIENCE_S = 3.0
 LOOK_LIMIT_S = 5.0
 END_LIMIT_S = 5.0
@@ -51,7 +52,7 @@ class Scheduler:
     """`snapshot` may be read, and `models` looked up, from any thread: both are replaced as a whole."""
 
     def __init__(self, settings: Settings, store: WeightStore, folder: DataFolder) -> None:
-        self.settings = settings
+        self.settings = self._started_with = settings
         self.models = {spec.id: Model(spec) for spec in settings.models}
         self.taken_away: frozenset[str] = frozenset()
         """Models of earlier configurations: a question that began with one of them may still ask for it."""
@@ -62,7 +63,7 @@ class Scheduler:
         self._store = store
         self._folder = folder
         self._ledger = Ledger(folder.root)
-        self._budget_bytes = _budget(settings)
+        self._budget_bytes = budget_bytes(settings)
         self._closing = False
         self.snapshot = self._make_snapshot()
 
@@ -154,7 +155,11 @@ class Scheduler:
             return
         if pulse is None:
             watch.rest()
-        elif watch.is_hung(time.monotonic(), pulse):
+            return
+        if pulse.decoded:
+            # Also of an answer that its caller did not want to the end.
+            model.has_worked()
+        if watch.is_hung(time.monotonic(), pulse):
             server.give_up()
 
     def _look_for_weights(self, model: Model) -> None:
@@ -192,7 +197,8 @@ class Scheduler:
         if ticket.state is ClaimState.waiting:
             model = ticket.model
             model.queue.remove(ticket)
-            ticket.refuse(model.too_late(f"{model.id} was not ready within {ticket.deadline_s:g} s; try again later."))
+            what = "had no place free, or no cores," if model.state is ServerState.ready else "was not ready"
+            ticket.refuse(model.too_late(f"{model.id} {what} within {ticket.deadline_s:g} s; try again later."))
             self.schedule()
 
     def release(self, ticket: Ticket, served: bool) -> None:
@@ -226,7 +232,9 @@ class Scheduler:
         except CapibaraError as error:
             future.set_exception(error)
             return
-        self.settings, self.engine, self._budget_bytes = settings, engine, _budget(settings)
+        if waiting := waits_for_restart(self._started_with, settings):
+            log.warning("Changed, but in effect only after a restart: %s.", ", ".join(waiting))
+        self.settings, self.engine, self._budget_bytes = settings, engine, budget_bytes(settings)
         before = self.models
         models = {spec.id: before.get(spec.id) or Model(spec) for spec in settings.models}
         self.taken_away = (self.taken_away | set(change.removed)) - models.keys()
@@ -254,15 +262,17 @@ class Scheduler:
         if self._closing:
             return
         now = time.monotonic()
-        reserved_bytes = 0
+        reserved_bytes, is_core_turn = 0, False
         for model in self.models.values():
             # Taking turns is decided anew each time: whoever asked for room may have gone away.
             model.draining = bool(model.unwanted) or model.outdated or model.leaving
         for model in sorted(self.models.values(), key=Model.waiting_since):
             if model.draining and not model.active and model.state is ServerState.ready:
                 model.stop_server()
-            if model.active or self._has_cores_for(model, now):
+            if self._has_cores_for(model) and not is_core_turn:
                 model.grant()
+            # Longest waiting first: whoever comes after it in this pass would keep it from its cores.
+            is_core_turn = is_core_turn or self._is_due(model, now)
             if model.needs_start and self._may_start(model, now):
                 if model.prepared is None:
                     self._run(model, self._prepare(model))
@@ -275,9 +285,14 @@ class Scheduler:
                     reserved_bytes += model.prepared.need_bytes
         self._publish()
 
-    def _has_cores_for(self, model: Model, now: float) -> bool:
+    def _has_cores_for(self, model: Model) -> bool:
         busy_threads = sum(m.threads for m in self.models.values() if m.active)
-        return may_work(model.threads, busy_threads, self.cpu.cores, now - model.waiting_since())
+        return bool(model.active) or may_work(model.threads, busy_threads, self.cpu.cores)
+
+    def _is_due(self, model: Model, now: float) -> bool:
+        """Whether a ready model has waited so long for cores that the next ones to become free are its own."""
+        waits_for_cores = bool(model.queue) and not self._has_cores_for(model) and model.can_answer
+        return waits_for_cores and now - model.waiting_since() > PATIENCE_S
 
     def _run(self, model: Model, work: Coroutine[Any, Any, None]) -> None:
         """The one task of a model; a mistake in it fails the model aloud instead of leaving it stuck."""
@@ -359,12 +374,10 @@ class Scheduler:
     def _inspect(self, model: Model) -> Prepared:
         spec = model.spec
         files = self._store.require(spec)
-        gguf = read_gguf(files.weights)
-        mmproj_bytes = files.mmproj.stat().st_size if files.mmproj else 0
-        shape = shape_key(spec, gguf.size_bytes + mmproj_bytes, self.engine.version)
-        need_bytes = corrected_bytes(predict(spec, gguf, mmproj_bytes), self._ledger.get(shape))
-        threads = threads_for(spec, self.cpu, gguf.size_bytes)
-        return Prepared(files, need_bytes, threads, shape, repacked=is_repacked(gguf))
+        size = size_of(spec, files, self._ledger, self.engine.version)
+        threads = threads_for(spec, self.cpu, size.gguf.size_bytes)
+        rearranged = tuning_for(self.cpu, size.gguf.size_bytes).repacked
+        return Prepared(files, size.need_bytes, threads, size.shape, repacked=is_repacked(size.gguf, rearranged))
 
     async def _serve(self, model: Model, prepared: Prepared) -> None:
         model.generation += 1
@@ -468,7 +481,3 @@ class Scheduler:
 
     def unlisten(self, listener: OnChange) -> None:
         self.listeners = tuple(other for other in self.listeners if other is not listener)
-
-
-def _budget(settings: Settings) -> int:
-    return settings.runtime.memory_budget_bytes or default_budget_bytes(machine_bytes())

@@ -50,6 +50,7 @@ HEALTH_EVERY_S = 0.5
 HEALTH_LIMIT_S = 2.0
 STOP_GRACE_S = 2.0
 PF_EXITING = 0x4
+KILL_PENDING = 1 << (signal.SIGKILL - 1)
 STATE_LINE = b"cmd_child_to_router:state:"
 _LISTENING = re.compile(rb"listening on https?://[^\s:]+:(\d+)")
 
@@ -133,12 +134,9 @@ class Server:
         and the exit is not reported: whoever were sent there would fail. Always False where /proc is not Linux's.
         """
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-            return bool(int(fields.split()[6]) & PF_EXITING) or fields.split()[0] in "ZX"
+            return is_dying(Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace"))
         except OSError:
             return sys.platform == "linux"
-        except (ValueError, IndexError):
-            return False
 
     def log_tail(self, size_bytes: int = LOG_TAIL_BYTES) -> str:
         """The end of the log, at most so many bytes; empty when there is none."""
@@ -323,6 +321,16 @@ class Server:
             self.pid = None
         self.state = state
         self._on_change()
+
+
+def is_dying(stat: str) -> bool:
+    """Whether the line of /proc/PID/stat is of a process that exits, has exited, or was sent SIGKILL just now."""
+    fields = stat.rpartition(")")[2].split()
+    try:
+        state, flags, pending = fields[0], int(fields[6]), int(fields[28])
+    except (ValueError, IndexError):
+        return False
+    return state in "ZX" or bool(flags & PF_EXITING) or bool(pending & KILL_PENDING)
 
 
 def _live(

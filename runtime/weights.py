@@ -71,6 +71,10 @@ class WeightStore:
         name = Path(source.name)
         return self.root / f"{name.stem}-{identity[:16]}{name.suffix}"
 
+    def files(self, spec: ModelSpec) -> LocalFiles:
+        """Where the model's files are or would be."""
+        return LocalFiles(self.path(spec.weights), self.path(spec.mmproj) if spec.mmproj else None)
+
     def is_present(self, spec: ModelSpec) -> bool:
         """Whether all files of the model are complete here; checksums are not read again."""
         return self.absence(spec) is None
@@ -116,7 +120,7 @@ class WeightStore:
             raise WeightsError(absence)
         for weights in _sources(spec):
             self._verify_one(weights, on_progress, again=again)
-        return LocalFiles(self.path(spec.weights), self.path(spec.mmproj) if spec.mmproj else None)
+        return self.files(spec)
 
     def _is_complete(self, weights: WeightsSource) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -59,6 +60,38 @@ def test_hangup_reads_the_configuration_again(tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGHUP)
         assert until(lambda: "slots" in service.log())
         assert service.fleet()[MODEL]["slots"] == 3
+        file.write_text(
+            yaml.safe_dump({"server": {"ping_s": 9}, "runtime": {"load_wait_s": 99}, "models": {MODEL: None}})
+        )
+        service.process.send_signal(signal.SIGHUP)
+        assert until(lambda: "server.ping_s, runtime.load_wait_s" in service.log())
+        assert until(lambda: service.fleet()[MODEL]["slots"] == 2)
+
+
+def test_who_watches_is_told_of_the_end(tmp_path: Path) -> None:
+    """SIGTERM ends an open stream of events in good order, and nothing is said about it."""
+    service = start(tmp_path / "data")
+    lines: list[str] = []
+    with service.client.stream("GET", "/fleet/events") as response:
+        for line in response.iter_lines():
+            if not lines:
+                service.process.send_signal(signal.SIGTERM)
+            lines.append(line)
+    assert lines[0] == "event: snapshot"
+    assert stop(service) == 0
+    assert "ASGI" not in service.log()
+    assert "Traceback" not in service.log()
+
+
+def test_a_model_that_can_never_fit_is_named_before_it_is_asked(tmp_path: Path) -> None:
+    """At the start and by `capibara doctor`, with what it needs and what there is."""
+    small = {"CAPIBARA_RUNTIME__MEMORY_BUDGET_BYTES": "300000000"}
+    told = r"gemma-3-27b-it needs \d\.\d GB and runtime.memory_budget_bytes leaves it 0\.3 GB"
+    with running(tmp_path / "data", **small) as service:
+        assert until(lambda: re.search(told, service.log()))
+    doctor = run_capibara("doctor", "--fleet", "tiny", cwd=tmp_path, **small, CAPIBARA_SERVER__PORT="0")
+    assert doctor.returncode == 1
+    assert re.search(told, doctor.stdout)
 
 
 def test_stop_lets_the_answer_under_way_finish(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,16 +14,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from runtime_room import WAIT_S, Room, ask, is_running, until
 
 from capibara_agents.errors import ConfigError, ModelLoading, ModelUnavailable
+from capibara_agents.runtime import scheduler
 from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.ownership import DataFolder
-from capibara_agents.types import Endpoint, FleetSnapshot, ServerState
+from capibara_agents.types import Endpoint, FleetSnapshot, ModelStatus, ServerState
 
 # ---------------------------------------------------------------- claims
 
@@ -163,16 +168,113 @@ async def test_repeated_crashes_pause_and_say_for_how_long(room: Room, run: Call
     assert "exit code 3" in caught.value.message
 
 
-async def test_report_ok_forgets_failures(room: Room, run: Callable[..., LlamaFleet]) -> None:
-    """Two crashes with good answers between them are both first crashes: no pause."""
+async def kill(fleet: LlamaFleet) -> None:
+    os.kill(fleet.snapshot().get("m").pid or 0, signal.SIGKILL)
+    await until(lambda: fleet.snapshot().get("m").state is ServerState.failed)
+
+
+async def test_an_answer_forgets_failures(room: Room, run: Callable[..., LlamaFleet]) -> None:
+    """Crashes with answers between them are each a first crash: no pause."""
     fleet = run(room.spec("m"))
     for generation in (1, 2, 3):
-        async with fleet.claim("m", 5) as endpoint:
-            assert endpoint.generation == generation
-            fleet.report_ok("m")
-            await asyncio.sleep(0.05)
-            os.kill(fleet.snapshot().get("m").pid or 0, signal.SIGKILL)
-            await until(lambda: fleet.snapshot().get("m").state is ServerState.failed)
+        async with asyncio.timeout(5):
+            assert (await ask(fleet)).generation == generation
+        await until(lambda: fleet.snapshot().get("m").active == 0)
+        await kill(fleet)
+
+
+async def test_a_token_forgets_failures_though_the_answer_was_given_up(
+    room: Room, run: Callable[..., LlamaFleet]
+) -> None:
+    """The server's own count of tokens is enough: the caller need not have waited for the end."""
+    fleet = run(room.spec("m"))
+    for generation in (1, 2, 3):
+        with pytest.raises(GaveUp):
+            await take_a_token(fleet, generation)
+        await kill(fleet)
+
+
+class GaveUp(Exception):
+    """The caller has seen enough."""
+
+
+async def take_a_token(fleet: LlamaFleet, generation: int) -> None:
+    """Gets a token, waits until the fleet has seen it at the server, and does not end the claim well."""
+    async with fleet.claim("m", 5) as endpoint:
+        assert endpoint.generation == generation
+        headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.post(f"{endpoint.url}/v1/chat/completions", json={}, headers=headers)
+        watch = fleet._scheduler.models["m"].watch
+        await until(lambda: watch.last is not None and watch.last.decoded > 0)
+        raise GaveUp
+
+
+async def test_a_claim_without_a_token_forgets_nothing(room: Room, run: Callable[..., LlamaFleet]) -> None:
+    """A server that is claimed and gives nothing before it crashes is crashing again: the next start is put off."""
+    fleet = run(room.spec("m"))
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            async with fleet.claim("m", 5):
+                raise RuntimeError("no token")
+        await kill(fleet)
+    with pytest.raises(ModelUnavailable) as caught:
+        await ask_within(fleet, 1)
+    assert (caught.value.retry_after_s or 0) > 5
+
+
+async def ask_within(fleet: LlamaFleet, deadline_s: float) -> None:
+    async with fleet.claim("m", deadline_s):
+        pass
+
+
+async def test_a_claim_given_back_is_counted_at_once(
+    room: Room, run: Callable[..., LlamaFleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims that end, fail, are cancelled or never granted, of a server that is killed now and then.
+
+    What the fleet does after the last of them has ended sees none held, and it never counts more than its slots.
+    """
+    # The pauses after repeated crashes have their own tests.
+    monkeypatch.setattr(scheduler, "restart_delay_s", lambda failures: 0.0)
+    fleet = run(room.spec("m", slots=3), queue_limit=1000)
+    chance, held, wrong = random.Random(3), list[int](), list[int]()
+
+    def look(snapshot: FleetSnapshot) -> None:
+        if not 0 <= snapshot.get("m").active <= 3:
+            wrong.append(snapshot.get("m").active)
+
+    async def caller() -> None:
+        for _ in range(25):
+            with contextlib.suppress(TimeoutError, ModelUnavailable, ZeroDivisionError):
+                async with asyncio.timeout(chance.choice((0.001, 0.01, 0.05, WAIT_S))):
+                    async with fleet.claim("m", chance.choice((0.01, WAIT_S))):
+                        held.append(1)
+                        await asyncio.sleep(chance.uniform(0, 0.01))
+                        1 // chance.choice((0, 1, 1))
+
+    async def strike() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            if pid := fleet.snapshot().get("m").pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    await ask(fleet)
+    fleet.listen(look)
+    chaos = asyncio.create_task(strike())
+    await asyncio.gather(chaos, *(caller() for _ in range(12)))
+    # No waiting and no polling: what is asked of the fleet now is done after what was given back before.
+    assert (await asyncio.to_thread(seen_by, fleet)).active == 0
+    assert wrong == []
+    assert len(held) > 50
+
+
+def seen_by(fleet: LlamaFleet) -> ModelStatus:
+    """The model as the fleet's own loop has it now."""
+    found: Future[ModelStatus] = Future()
+    assert fleet._post(lambda: found.set_result(fleet._scheduler.models["m"].status()))
+    return found.result(WAIT_S)
 
 
 async def test_permanent_failure_is_not_tried_again_until_asked(room: Room, run: Callable[..., LlamaFleet]) -> None:

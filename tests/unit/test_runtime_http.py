@@ -11,9 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from runtime_room import WAIT_S, Room, until
+from sse_starlette.sse import AppStatus
 
 from capibara_agents.http import errors
 from capibara_agents.http.fleet import changes, router
@@ -29,7 +31,7 @@ async def served(fleet: LlamaFleet, room: Room, *specs: dict[str, Any]) -> Async
     app.include_router(router(SimpleNamespace(settings=room.settings(*specs), fleet=fleet)))  # type: ignore[arg-type]
     errors.install(app)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve(sockets=[listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -95,6 +97,27 @@ async def test_events_begin_with_a_snapshot_and_tell_each_change(room: Room, run
                     if state["models"][0]["state"] == "ready" and state["used_bytes"]:
                         break
         await until(lambda: not fleet._scheduler.listeners)
+
+
+async def test_events_end_when_the_service_does(
+    room: Room, run: Callable[..., LlamaFleet], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that is open when the service stops comes to its proper end, which uvicorn has nothing to say about."""
+    monkeypatch.setattr(AppStatus, "should_exit", False)
+    spec = room.spec("m")
+    fleet = run(spec)
+    lines = []
+    async with (
+        served(fleet, room, spec) as client,
+        asyncio.timeout(WAIT_S),
+        client.stream("GET", "/fleet/events") as response,
+    ):
+        async for line in response.aiter_lines():
+            lines.append(line)
+            monkeypatch.setattr(AppStatus, "should_exit", True)
+    assert lines[0] == "event: snapshot"
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+    assert not fleet._scheduler.listeners
 
 
 def test_changes_between_two_snapshots() -> None:

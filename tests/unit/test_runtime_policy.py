@@ -145,10 +145,10 @@ def test_scores_are_counted_without_flash_attention() -> None:
 
 @pytest.mark.parametrize(
     ("threads", "cores", "weights_gib", "expected"),
-    [(3, 2, 1, 3), (None, 2, 1, 2), (None, 48, 1, 16), (None, 48, 8, 32), (None, 48, 17, 48)],
+    [(3, 2, 1, 2), (3, 8, 1, 3), (None, 2, 1, 2), (None, 48, 1, 16), (None, 48, 8, 32), (None, 48, 17, 48)],
 )
 def test_threads(threads: int | None, cores: int, weights_gib: int, expected: int) -> None:
-    """The model's own number wins; otherwise the cores, as many as its size can use."""
+    """The model's own number wins, otherwise as many as its size can use; never more than the cores."""
     cpu = CpuFacts("aarch64", cores, frozenset())
     assert threads_for(spec(threads=threads), cpu, weights_gib * GIB) == expected
 

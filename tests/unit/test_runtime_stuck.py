@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -14,8 +16,10 @@ import pytest
 from runtime_room import WAIT_S, Room, ask, is_running, until
 
 from capibara_agents.errors import ModelUnavailable
+from capibara_agents.runtime import scheduler
+from capibara_agents.runtime.cpu import read_cpu
 from capibara_agents.runtime.fleet import LlamaFleet
-from capibara_agents.types import ServerState
+from capibara_agents.types import FleetSnapshot, ServerState
 
 
 async def test_race_scheduler_stuck_while_health_stays_green(
@@ -114,6 +118,68 @@ async def test_busy_threads_never_exceed_the_cores(room: Room, run: Callable[...
     assert not first.done()
     await second
     assert first.done()
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same machine wherever the test runs."""
+    cpu = dataclasses.replace(read_cpu(), cores=4, core_ids=())
+    monkeypatch.setattr("capibara_agents.runtime.fleet.read_cpu", lambda: cpu)
+
+
+THREADS = {"a": 1, "b": 2, "c": 3, "d": 99}
+
+
+@pytest.mark.usefixtures("four_cores")
+async def test_busy_threads_never_exceed_the_cores_under_load(room: Room, run: Callable[..., LlamaFleet]) -> None:
+    """Whatever is asked of models of any number of threads, those that answer at any moment fit the four cores."""
+    fleet = run(*(room.spec(m, threads=count) for m, count in THREADS.items()))
+    most: list[int] = []
+
+    def look(snapshot: FleetSnapshot) -> None:
+        most.append(sum(min(4, THREADS[m.id]) for m in snapshot.models if m.active))
+
+    fleet.listen(look)
+    chance = random.Random(5)
+    async with asyncio.TaskGroup() as group:
+        for model_id in 12 * list(THREADS):
+            group.create_task(ask(fleet, model_id, hold_s=chance.uniform(0, 0.05)))
+    assert max(most) == 4
+
+
+@pytest.mark.usefixtures("four_cores")
+async def test_a_model_is_not_starved_of_cores(
+    room: Room, run: Callable[..., LlamaFleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small models under endless load, never all at rest at once, make way for one that wants every core."""
+    monkeypatch.setattr(scheduler, "PATIENCE_S", 0.2)
+    small, over = ("a", "b", "c"), asyncio.Event()
+    fleet = run(*(room.spec(m, threads=1, slots=4) for m in small), room.spec("big", threads=4))
+    await asyncio.gather(*(asyncio.wrap_future(fleet.load(m)) for m in (*small, "big")))
+
+    async def press(model_id: str) -> None:
+        while not over.is_set():
+            await ask(fleet, model_id, hold_s=0.02)
+
+    pressing = [asyncio.create_task(press(m)) for m in 3 * small]
+    await until(lambda: all(fleet.snapshot().get(m).active for m in small))
+    await asyncio.wait_for(ask(fleet, "big"), WAIT_S)
+    assert not any(task.done() for task in pressing)
+    over.set()
+    await asyncio.gather(*pressing)
+
+
+@pytest.mark.usefixtures("four_cores")
+async def test_whoever_gets_no_cores_in_time_is_told(room: Room, run: Callable[..., LlamaFleet]) -> None:
+    """A claim behind one long answer ends at its own limit, with a time to come back; the answer is not disturbed."""
+    fleet = run(room.spec("a", threads=4), room.spec("b", threads=4))
+    await asyncio.wrap_future(fleet.load("b"))
+    async with fleet.claim("a", WAIT_S):
+        with pytest.raises(ModelUnavailable, match="no cores") as caught:
+            async with fleet.claim("b", 0.3):
+                pass
+        assert caught.value.retry_after_s
+        assert fleet.snapshot().get("a").active == 1
 
 
 # ---------------------------------------------------------------- new configuration, end

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capibara_agents.config import load
 from capibara_agents.errors import ConfigError
 from capibara_agents.runtime.cores import Lease, lease, may_work
 from capibara_agents.runtime.gguf import Gguf
 from capibara_agents.runtime.ledger import Ledger, Measured, corrected_bytes, shape_key
-from capibara_agents.runtime.memory import GIB, MIB, PROCESS_BYTES, Need, is_repacked, predict
+from capibara_agents.runtime.memory import GIB, MAIN_FORMATS, MIB, PROCESS_BYTES, Need, is_repacked, predict
 from capibara_agents.runtime.profiles import build_command
-from capibara_agents.runtime.reload import Difference, difference
+from capibara_agents.runtime.reload import Difference, difference, waits_for_restart
+from capibara_agents.runtime.server import is_dying
+from capibara_agents.runtime.tuning import profiles, tuning_for
 from capibara_agents.runtime.watch import Pulse, Watch, pulse_of
-from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.settings import ModelSpec, ServerSettings, Settings
+from tests.unit.cpuinfo import facts
 
 
 def spec(**keys: Any) -> ModelSpec:
@@ -97,6 +103,33 @@ def test_pulse_of_slots() -> None:
     assert pulse_of({"error": 1}, 0).marker is None
 
 
+STAT = "4242 (llama-server :)) {state} 1 2 3 0 -1 {flags} " + "0 " * 21 + "{pending} 0 0 0"
+
+
+@pytest.mark.parametrize(
+    ("state", "flags", "pending", "dying"),
+    [("S", 0x400000, 0, False), ("R", 0x400004, 0, True), ("Z", 0, 0, True), ("R", 0x400000, 256, True)],
+    ids=["serves", "exits", "has exited", "was sent SIGKILL"],
+)
+def test_a_dying_process_is_known_before_its_exit(state: str, flags: int, pending: int, dying: bool) -> None:
+    """Read from the kernel's own line, whatever the process calls itself."""
+    assert is_dying(STAT.format(state=state, flags=flags, pending=pending)) is dying
+    assert not is_dying("nonsense")
+
+
+def test_sigkill_shows_before_the_process_can_act_on_it() -> None:
+    """The place of each field in the line of this very kernel: a process that is stopped has not begun to exit."""
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        stat = Path(f"/proc/{process.pid}/stat")
+        assert not is_dying(stat.read_text())
+        process.send_signal(signal.SIGKILL)
+        assert is_dying(stat.read_text())
+    finally:
+        process.kill()
+        process.wait()
+
+
 # ---------------------------------------------------------------- cores
 
 
@@ -132,13 +165,13 @@ def test_leases_are_disjoint_for_any_cores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "busy", "cores", "waited_s", "allowed"),
-    [(8, 0, 4, 0, True), (2, 2, 4, 0, True), (3, 2, 4, 0, False), (3, 2, 4, 10, True)],
-    ids=["alone", "fits", "too many", "has waited long"],
+    ("threads", "busy", "cores", "allowed"),
+    [(8, 0, 4, True), (2, 2, 4, True), (3, 2, 4, False), (1, 4, 4, False)],
+    ids=["alone", "fits", "too many", "all taken"],
 )
-def test_may_work(threads: int, busy: int, cores: int, waited_s: float, allowed: bool) -> None:
-    """No more busy threads than cores, but for a lone server and for who has waited long enough."""
-    assert may_work(threads, busy, cores, waited_s) is allowed
+def test_may_work(threads: int, busy: int, cores: int, allowed: bool) -> None:
+    """Beside others only while the cores suffice for all."""
+    assert may_work(threads, busy, cores) is allowed
 
 
 def command(flags: set[str], chosen: Lease, *, repacked: bool = False, **keys: Any) -> list[str]:
@@ -227,11 +260,33 @@ def test_prompt_cache_follows_the_arguments() -> None:
 
 
 def test_rearranged_weights_are_not_mapped() -> None:
-    """Q4_K_M is copied into another order on the CPU: mapping the file too would hold it twice. Q4_1 is not."""
-    assert is_repacked(Gguf(1, 1, {"general.file_type": 15}))
-    assert not is_repacked(Gguf(1, 1, {"general.file_type": 3}))
+    """Mapping the file too would hold twice what is copied into another order; other files are mapped."""
     given = command({"--load-mode"}, Lease(1), repacked=True)
     assert given[given.index("--load-mode") + 1] == "none"
+    assert "--load-mode" not in command({"--load-mode"}, Lease(1))
+
+
+@pytest.mark.parametrize(
+    ("cpu", "file_type", "repacked"),
+    [
+        ("x86-64-v4", 15, True),
+        ("x86-64-v4", 7, False),
+        ("neoverse-v2", 7, True),
+        ("neoverse-v2", 3, False),
+        ("armv8-0", 2, False),
+    ],
+    ids=["Q4_K on AVX-512", "Q8_0 on AVX-512", "Q8_0 on a V2", "Q4_1 on a V2", "Q4_0 without dotprod"],
+)
+def test_what_is_rearranged_is_the_profiles_to_say(cpu: str, file_type: int, repacked: bool) -> None:
+    """The same list as `engine check` compares with, for the CPU at hand."""
+    formats = tuning_for(facts(cpu), GIB).repacked
+    assert is_repacked(Gguf(1, 1, {"general.file_type": file_type}), formats) is repacked
+
+
+def test_every_rearranged_format_has_a_file_type() -> None:
+    """A profile cannot name a format that no file would ever be recognised by."""
+    named = {name for profile in profiles() for tuning in profile.sizes.values() for name in tuning.repacked}
+    assert named == set(MAIN_FORMATS.values())
 
 
 # ---------------------------------------------------------------- new configurations
@@ -251,3 +306,33 @@ def test_another_engine_restarts_all_and_another_folder_is_refused() -> None:
     assert difference(old, settings(spec(), llama_server="/other")).restarted == ("m",)
     with pytest.raises(ConfigError, match="data_dir"):
         difference(old, settings(spec(), data_dir="/elsewhere"))
+
+
+def test_keys_that_wait_for_a_restart_are_named() -> None:
+    """What only a start reads is named by its key; what is taken over is not."""
+    old = settings(spec())
+    assert waits_for_restart(old, settings(spec(slots=9), queue_limit=3)) == ()
+    moved = settings(spec(), load_wait_s=7).model_copy(update={"server": ServerSettings(port=1, ping_s=9)})
+    assert waits_for_restart(old, moved) == ("server.ping_s", "server.port", "runtime.load_wait_s")
+
+
+ADDED = """
+models:
+  mine: {tier: general, max_tokens: 9, timeout_s: 9, weights: {source: "file:///m.gguf"}}
+  phi-4-mini: {slots: 3}
+"""
+
+
+def test_what_a_file_no_longer_says_is_taken_back(tmp_path: Path) -> None:
+    """A model that the file had added goes with its lines; a shipped one becomes as it ships, also by `null`."""
+    file = tmp_path / "capibara.yaml"
+
+    def read(text: str) -> Settings:
+        file.write_text(text)
+        runtime = {"data_dir": tmp_path, "weights_dir": tmp_path}
+        return load(file, flags={"fleet": "tiny", "runtime": runtime}, environ={}).settings
+
+    before = read(ADDED)
+    assert difference(before, read("models: {phi-4-mini: {slots: 3}}")) == Difference((), ("mine",), (), ())
+    for text in ("", "models:\n", "models: {phi-4-mini: null}"):
+        assert difference(before, read(text)) == Difference((), ("mine",), ("phi-4-mini",), ())
