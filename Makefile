@@ -51,7 +51,7 @@ check: .venv/.ready ## ruff, mypy --strict, import-linter
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 lock: .venv/.ready ## renew requirements.lock from pyproject.toml
-	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev --extra eval pyproject.toml -o requirements.lock
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -19,9 +20,16 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from capibara_agents import route as routing
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
+from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Embedder
 from capibara_agents.exemplars import ExemplarStore
+from capibara_agents.explain import explained
+from capibara_agents.head import Head
+from capibara_agents.journal import Journal
+from capibara_agents.learning import Learning
 from capibara_agents.models import Models
+from capibara_agents.outcomes import Learner
+from capibara_agents.route.worth import ASSUMED
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.runtime.cpu import read_cpu
 from capibara_agents.runtime.engine import find_engine
@@ -29,7 +37,7 @@ from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.reload import Difference
 from capibara_agents.runtime.tuning import tuned_settings
 from capibara_agents.settings import Settings
-from capibara_agents.types import Classification, Plan, Request
+from capibara_agents.types import Classification, Language, Plan, Request
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -69,7 +77,20 @@ class House:
 
     @cached_property
     def classifier(self) -> Classifier:
-        return Classifier(self.embedder, self.exemplars, neighbours=self.settings.routing.neighbours)
+        neighbours = self.settings.routing.neighbours
+        return Classifier(self.embedder, self.exemplars, neighbours=neighbours, head=Head.shipped())
+
+    @cached_property
+    def learning(self) -> Learning:
+        folder = self.settings.data_dir
+        # As the policy assumes: what is good or bad about an outcome is what differs from that.
+        learner = Learner(folder, prior={spec.id: ASSUMED for spec in self.settings.models})
+        return Learning(Journal(folder, self.settings.routing.remembered_requests), learner)
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        keep_s = self.settings.server.keep_days * 86_400
+        return Conversations(self.settings.data_dir / "responses.sqlite3", keep_s=keep_s, clock=time.time)
 
     @cached_property
     def models(self) -> Models:
@@ -85,6 +106,8 @@ class House:
             classifier=self.classifier,
             embedder=self.embedder,
             models=self.models,
+            expect=self.learning.expect,
+            ended=self.learning.ended,
         )
 
     @cached_property
@@ -99,11 +122,26 @@ class House:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        classification = self.classifier.classify(messages, request.sampling)
-        situation = routing.Situation(
-            classification=classification, request=request, settings=self.settings, fleet=self.fleet.snapshot()
+        situation = self._situation(self.classifier.classify(messages, request.sampling), request)
+        return situation.classification, routing.first_plan(situation)
+
+    def explain(
+        self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
+    ) -> dict[str, Any]:
+        """As `decide`, as JSON with what spoke for it; the reason in the question's language unless one is given."""
+        reading = self.classifier.read(messages, request.sampling)
+        situation = self._situation(reading.classification, request)
+        plan = routing.first_plan(situation)
+        return explained(reading, situation, plan, language or reading.classification.language)
+
+    def _situation(self, classification: Classification, request: Request) -> routing.Situation:
+        return routing.Situation(
+            classification=classification,
+            request=request,
+            settings=self.settings,
+            fleet=self.fleet.snapshot(),
+            expectations=self.learning.expect(classification),
         )
-        return classification, routing.first_plan(situation)
 
     def reload(self, settings: Settings) -> Difference:
         """Take over a new configuration of models, routing and machine room; what runs is not cut.
@@ -132,6 +170,8 @@ class House:
             parts["capibara"].close_portal()
         if "fleet" in parts:
             parts.pop("fleet").close()
+        if "learning" in parts:
+            parts.pop("learning").close()
         if "exemplars" in parts:
             parts.pop("exemplars").close()
 

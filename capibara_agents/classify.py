@@ -11,13 +11,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from langchain_core.messages import BaseMessage
 
 from capibara_agents import language
 from capibara_agents.embedder import Vector
-from capibara_agents.features import Features, domain_evidence, estimate_tokens, structure, wants_json
+from capibara_agents.features import (
+    Features,
+    asks_to_be_thorough,
+    domain_evidence,
+    estimate_tokens,
+    structure,
+    surface,
+    wants_json,
+)
+from capibara_agents.signature import signature
+from capibara_agents.steering import without_steering
 from capibara_agents.types import Classification, Domain, Neighbour, Sampling, Value
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
@@ -32,6 +43,12 @@ KERNEL = 0.09
 NEAR = 0.32
 BACKGROUND = 1.0
 TEMPERATURE = 0.8
+# Complexity of an explanation or an analysis that is to go deep, whatever its neighbours are like.
+THOROUGH = 0.7
+EXPLAINED: tuple[Domain, ...] = ("factual_qa", "other")
+# Beside a fitted head, which has seen the features itself, neighbours and features count for less.
+BESIDE_HEAD = 0.7
+HEAD_TEMPERATURE = 1.3
 
 
 # ---------------------------------------------------------------- the decision
@@ -52,26 +69,25 @@ def decide(
     """Weigh neighbours, features and an optional prior (probabilities over domains, say of a fitted head).
 
     A neighbour counts exp(score / KERNEL). A background of exp(NEAR / KERNEL), most of it for `other`, stands for
-    what no exemplar covers, so that far neighbours decide nothing. Features add log-odds. TEMPERATURE calibrates.
+    what no exemplar covers, so that far neighbours decide nothing. Features add log-odds. A temperature calibrates.
     """
     if features.image:
         return _certain("vision", neighbours, features)
     if features.prompt_tokens >= LONG_CONTEXT_TOKENS:
         return _certain("long_context", neighbours, features)
     near = _neighbour_shares(neighbours)
-    odds = {
-        domain: math.log(near[domain])
-        + features.evidence.get(domain, 0.0)
-        + (math.log(max(1e-3, prior.get(domain, 0.0))) if prior is not None else 0.0)
-        for domain in DOMAINS
-    }
-    shares = _softmax(odds, TEMPERATURE)
+    odds = {domain: math.log(near[domain]) + features.evidence.get(domain, 0.0) for domain in DOMAINS}
+    if prior is None:
+        shares = _softmax(odds, TEMPERATURE)
+    else:
+        joint = {domain: math.log(max(1e-4, prior.get(domain, 0.0))) + BESIDE_HEAD * odds[domain] for domain in DOMAINS}
+        shares = _softmax(joint, HEAD_TEMPERATURE)
     best = max(DOMAINS, key=lambda domain: (shares[domain], domain))
     return Decision(
         domain=best,
         confidence=shares[best],
         shares=shares,
-        complexity=_complexity(neighbours, features.structure, best),
+        complexity=_complexity(neighbours, features, best),
     )
 
 
@@ -94,11 +110,11 @@ def _softmax(odds: Mapping[Domain, float], temperature: float) -> dict[Domain, f
 
 def _certain(domain: Domain, neighbours: Sequence[Neighbour], features: Features) -> Decision:
     shares: dict[Domain, float] = {other: float(other == domain) for other in DOMAINS}
-    value = _complexity(neighbours, features.structure, domain)
+    value = _complexity(neighbours, features, domain)
     return Decision(domain=domain, confidence=1.0, shares=shares, complexity=value)
 
 
-def _complexity(neighbours: Sequence[Neighbour], shape: float, domain: Domain) -> float:
+def _complexity(neighbours: Sequence[Neighbour], features: Features, domain: Domain) -> float:
     """Complexity of the neighbours, those of the chosen domain first, moved by the text's own structure."""
     weight = total = 0.0
     for neighbour in neighbours:
@@ -106,7 +122,10 @@ def _complexity(neighbours: Sequence[Neighbour], shape: float, domain: Domain) -
         weight += mass
         total += mass * neighbour.complexity
     near = total / weight if weight else 0.4
-    return min(1.0, max(0.0, 0.8 * near + 0.5 * shape))
+    value = 0.8 * near + 0.5 * features.structure
+    if features.thorough and domain in EXPLAINED:
+        value = max(value, THOROUGH)
+    return min(1.0, max(0.0, value))
 
 
 # ---------------------------------------------------------------- messages
@@ -171,8 +190,18 @@ class FindsNeighbours(Protocol):
     def nearest(self, vector: Vector, k: int) -> tuple[Neighbour, ...]: ...
 
 
-Head = Callable[[Vector], Mapping[Domain, float]]
-"""A fitted model: probabilities over domains from the vector of a question."""
+Head = Callable[[Vector, Features], Mapping[Domain, float]]
+"""A fitted model: probabilities over domains from the vector of a question and its features."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A classification and what it was decided from."""
+
+    classification: Classification
+    neighbours: tuple[Neighbour, ...]
+    features: Features
+    prior: Mapping[Domain, float] | None
 
 
 class Classifier:
@@ -188,21 +217,29 @@ class Classifier:
 
     def classify(self, messages: Sequence[BaseMessage], sampling: Sampling | None = None) -> Classification:
         """What the last user turn asks, in the light of the turns it follows. Never raises for any text."""
-        text, turns = question_of(messages)
+        return self.read(messages, sampling).classification
+
+    def read(self, messages: Sequence[BaseMessage], sampling: Sampling | None = None) -> Reading:
+        """As `classify`, with the evidence."""
+        asked, turns = question_of(messages)
+        text = without_steering(asked)
         last = text_of(turns[-1]) if turns else ""
         vector = self._embedder.embed(text)
         neighbours = self._store.nearest(vector, self._neighbours)
         features = Features(
             evidence=domain_evidence(text),
             structure=structure(text),
+            surface=surface(text),
+            thorough=asks_to_be_thorough(text),
             prompt_tokens=prompt_tokens(messages),
             image=any(images_of(turn) for turn in turns),
         )
-        decision = decide(neighbours, features, self._head(vector) if self._head else None)
+        prior = self._head(vector, features) if self._head else None
+        decision = decide(neighbours, features, prior)
         tongue, sure = language.detect(last)
-        if sure < 0.7 and last is not text:
-            tongue, sure = language.detect(text)
-        return Classification(
+        if sure < 0.7 and last is not asked:
+            tongue, sure = language.detect(asked)
+        classification = Classification(
             language=tongue,
             language_confidence=sure,
             reply_language=language.reply_language(last, tongue, sure),
@@ -214,7 +251,9 @@ class Classifier:
             wants_json=wants_json(last, sampling),
             wants_tools=bool(sampling and sampling.tools),
             neighbours=neighbours,
+            signature=tuple(signature(text, vector).tolist()),
         )
+        return Reading(classification, neighbours, features, prior)
 
 
 def prompt_tokens(messages: Sequence[BaseMessage]) -> int:

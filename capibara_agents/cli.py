@@ -75,6 +75,9 @@ def build(language: Language) -> typer.Typer:
     _add_models(app, terminal)
     _add_fleet(app, terminal)
     _add_engine(app, terminal)
+    _add_evaluation(app, terminal)
+    _add_exemplars(app, terminal)
+    _add_learning(app, terminal)
     _add_inspection(app, terminal)
     return app
 
@@ -274,6 +277,146 @@ def _add_engine(app: typer.Typer, terminal: Terminal) -> None:
 
         settings = terminal.load(config, fleet=fleet).settings
         terminal_engine.bench(settings, names or (), terminal, minutes=minutes, quick=quick, as_json=as_json)
+
+
+def _add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    evaluation = typer.Typer(help=t("cli.eval"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(evaluation, name="eval")
+
+    @evaluation.command("routing", help=t("cli.eval.routing"))
+    def routing(
+        file: Path = typer.Argument(help=t("cli.arg.rows")),
+        limit: int | None = typer.Option(None, min=1, help=t("cli.opt.limit")),
+        robustness: bool = typer.Option(False, "--robustness", help=t("cli.opt.robustness")),
+        seed: int = typer.Option(0, help=t("cli.opt.seed")),
+        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import evaluate  # noqa: PLC0415
+
+        run = evaluate.RoutingRun(file=file, limit=limit, robustness=robustness, seed=seed, report=report)
+        evaluate.show_routing(settings, run, terminal, as_json=as_json)
+
+    _add_replay(evaluation, terminal)
+
+
+def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @evaluation.command("replay", help=t("cli.eval.replay"))
+    def replay(
+        file: Path = typer.Argument(help=t("cli.arg.outcomes")),
+        strong: str = typer.Option(..., help=t("cli.opt.strong")),
+        weak: str = typer.Option(..., help=t("cli.opt.weak")),
+        labels: int | None = typer.Option(None, min=1, help=t("cli.opt.labels")),
+        folds: int = typer.Option(5, min=2, help=t("cli.opt.folds")),
+        seed: int = typer.Option(0, min=0, help=t("cli.opt.seed")),
+        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config).settings
+        from capibara_agents.terminal import evaluate  # noqa: PLC0415
+
+        run = evaluate.ReplayRun(
+            file=file, strong=strong, weak=weak, labels=labels, folds=folds, seed=seed, report=report
+        )
+        evaluate.show_replay(settings, run, terminal, as_json=as_json)
+
+
+def _add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    exemplars = typer.Typer(help=t("cli.exemplars"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(exemplars, name="exemplars")
+
+    @exemplars.command("add", help=t("cli.exemplars.add"))
+    def add(
+        content: str = typer.Argument(help=t("cli.arg.content")),
+        domain: str = typer.Option(help=t("cli.opt.domain")),
+        language: str | None = typer.Option(None, help=t("cli.opt.exemplar_language")),
+        complexity: float | None = typer.Option(None, help=t("cli.opt.complexity")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
+
+        values = {"content": content, "domain": domain, "language": language, "complexity": complexity}
+        terminal_exemplars.add(terminal.load(config).settings, values, terminal, as_json=as_json)
+
+    @exemplars.command("list", help=t("cli.exemplars.list"))
+    def list_exemplars(
+        domain: str | None = typer.Option(None, help=t("cli.opt.domain")),
+        language: str | None = typer.Option(None, help=t("cli.opt.exemplar_language")),
+        origin: str | None = typer.Option(None, help=t("cli.opt.origin")),
+        limit: int = typer.Option(20, min=0, max=1000, help=t("cli.opt.most")),
+        offset: int = typer.Option(0, min=0, help=t("cli.opt.offset")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
+
+        wish = {"domain": domain, "language": language, "origin": origin, "limit": limit, "offset": offset}
+        terminal_exemplars.show(terminal.load(config).settings, wish, terminal, as_json=as_json)
+
+    @exemplars.command("remove", help=t("cli.exemplars.remove"))
+    def remove(
+        ids: list[str] = typer.Argument(help=t("cli.arg.ids")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
+
+        terminal_exemplars.remove(terminal.load(config).settings, ids, terminal, as_json=as_json)
+
+    @exemplars.command("export", help=t("cli.exemplars.export"))
+    def export_to(
+        file: Path = typer.Argument(help=t("cli.arg.to_file")),
+        origin: str | None = typer.Option(None, help=t("cli.opt.origin")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
+
+        terminal_exemplars.export_to(terminal.load(config).settings, file, origin, terminal, as_json=as_json)
+
+    @exemplars.command("import", help=t("cli.exemplars.import"))
+    def import_from(
+        file: Path = typer.Argument(help=t("cli.arg.from_file")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
+
+        terminal_exemplars.import_from(terminal.load(config).settings, file, terminal, as_json=as_json)
+
+
+def _add_learning(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    learning = typer.Typer(help=t("cli.learning"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(learning, name="learning")
+
+    @learning.command("list", help=t("cli.learning.list"))
+    def list_updates(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import learning as terminal_learning  # noqa: PLC0415
+
+        terminal_learning.show(terminal.load(config).settings, terminal, as_json=as_json)
+
+    @learning.command("undo", help=t("cli.learning.undo"))
+    def undo(
+        update: int = typer.Argument(help=t("cli.arg.update")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import learning as terminal_learning  # noqa: PLC0415
+
+        terminal_learning.undo(terminal.load(config).settings, update, terminal, as_json=as_json)
 
 
 def _add_inspection(app: typer.Typer, terminal: Terminal) -> None:

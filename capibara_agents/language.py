@@ -35,15 +35,15 @@ def _words(text: str) -> frozenset[str]:
 # Words that tell the two apart and are common in short messages; as typed in haste, without accents.
 _SPANISH_WORDS = _words(
     """
-    adios ahora ahi al algo amigo amor aqui arregla asi aunque ayer ayuda ayudame bien bueno buena buenas buenos
-    cada cambia chao chiste claro como con corrige creo cual cuales cuando cuanta cuantas cuanto cuantos cuenta
-    cuentame cuento dame de decir del desde despues dia dias dime donde dos ejemplo el ella ellos en entonces entre
-    eres es esa escribe ese eso esta estan estas este esto estoy explica explicame fue genial gracias guapo hace
-    hacer hasta hay haz hazlo hola hoy jaja jajaja la las le les libro lo los luego mañana mas mejor mejora mi mis
-    mucho muy nada ni noches nos nosotros nunca otra otro oye para perdona perfecto perro gato pero por porfa porque
-    primero puedes puede pues que quien quienes quiero raiz receta resta resume saludos se ser si siempre sigue
-    sobre son soy su suma sus tal tambien tampoco tardes te tengo tiempo tiene tio todo traduce tu tus un una unos
-    usa vale vamos venga ver vez y ya yo
+    adios ahi ahora al algo amigo amor aqui arregla asi aunque ayer ayuda ayudame bien bucle buena buenas bueno
+    buenos cada cambia chao chiste claro clima como con corrige creo cual cuales cuando cuanta cuantas cuanto
+    cuantos cuenta cuentame cuento dame de decir del desde despues dia dias dime donde dos ejemplo el ella ellos en
+    entonces entre eres es esa escribe ese eso esta estan estas este esto estoy explica explicalo explicame fue
+    gato genial gracias guapo hace hacer hasta hay haz hazlo hola hoy jaja jajaja la las le les libro lo los luego
+    manana mas mañana mejor mejora mi mis mucho muy nada ni noches nos nosotros nunca otra otro oye para perdona
+    perfecto pero perro por porfa porque primero puede puedes pues que quien quienes quiero raiz receta resta
+    resume resumelo saludos se ser si siempre sigue sobre son soy su suma sus tal tambien tampoco tardes te tengo
+    tiempo tiene tio todo traduce traducelo tu tus un una unos usa vale vamos venga ver vez y ya yo
     """
 )
 _ENGLISH_WORDS = _words(
@@ -52,7 +52,7 @@ _ENGLISH_WORDS = _words(
     could day did do does dog doing done dont each explain fine fix for from get give go good goodbye got great had
     have hello help her here hey hi his house how i if in instead into is it its joke just know let like lol longer
     look love make many mine more morning much my need next nice night nope not now of off oh okay on or other our
-    out over please really right say she shorter should show so some sorry story summarize sure tell than thank
+    out over please really right sad say she shorter should show so some sorry story summarize sure tell than thank
     thanks that the their them then there these they thing this those thx to too translate try two up us use very
     want was water we well were what whats when where which who whom whose why will with without won would write
     yeah yep yes you your

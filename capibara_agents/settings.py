@@ -81,6 +81,7 @@ class ServerSettings(_Section):
     insecure: bool = Field(False, description="Listen beyond loopback without a key.")
     max_body_bytes: int = Field(20 * 2**20, gt=0)
     ping_s: float = Field(5.0, gt=0, description="Silence after which a stream sends a comment.")
+    keep_days: float = Field(30, gt=0, description="How long conversations are kept where a caller asked for it.")
     cors_origins: tuple[str, ...] = ()
 
 
@@ -99,9 +100,12 @@ class RoutingSettings(_Section):
     """How questions find models."""
 
     fallback_order: tuple[Tier, ...] = ("fast_response", "general", "balanced", "multimodal", "complex")
-    consensus: bool = Field(True, description="False: several models are asked only when the request says so.")
+    consensus: bool = Field(True, description="False: several models vote only when the request says so.")
     max_attempts: int = Field(3, ge=1, le=10, description="Rejected answers after which the best one is returned.")
     neighbours: int = Field(15, ge=1, le=200, description="Exemplars a question is compared with.")
+    remembered_requests: int = Field(
+        10_000, ge=1, description="Answered requests that feedback may refer to; the oldest are forgotten."
+    )
     exemplar_store: str | None = Field(None, description="http://host:port of a Chroma server; None: embedded.")
 
 

@@ -120,6 +120,9 @@ class Classification(Value):
     wants_json: bool = False
     wants_tools: bool = False
     neighbours: tuple[Neighbour, ...] = ()
+    signature: tuple[float, ...] = Field(
+        (), exclude=True, repr=False, description="What outcomes are recorded by, see signature.py; in no trace."
+    )
 
     @property
     def complexity_level(self) -> Level:
@@ -216,17 +219,24 @@ class AnswerKind(StrEnum):
     """What kind of canonical answer a text was reduced to."""
 
     number = "number"
+    expression = "expression"
     option = "option"
     yes_no = "yes_no"
+    date = "date"
+    name = "name"
     json = "json"
+    literal = "literal"
+    code = "code"
+    sql = "sql"
     text = "text"
 
 
 class Canonical(Value):
-    """The answer inside a text, in a form that can be compared."""
+    """The answer inside a text, in a form that can be compared: `answers.same` says whether two are equal."""
 
     kind: AnswerKind
     value: str
+    unit: str = Field("", description="Of a number: km, €, %; empty where none was written.")
     confidence: float = Field(ge=0, le=1)
 
 
@@ -235,8 +245,9 @@ class Vote(Value):
 
     model: str
     answer: Canonical
-    weight: float
-    cluster: int
+    weight: float = Field(description="Log-odds of being right, or 1 in a simple vote.")
+    cluster: int = Field(description="Voters of one cluster gave the same answer.")
+    evidence: int = Field(0, ge=0, description="Recorded votes behind the weight; 0: it is assumed.")
 
 
 class Ballot(Value):
@@ -246,6 +257,7 @@ class Ballot(Value):
     method: Literal["pass", "simple", "weighted", "confidence"]
     agreement: float = Field(ge=0, le=1, description="Weight of the winning cluster over all weight cast.")
     confidence: float = Field(ge=0, le=1)
+    calibrated: bool = Field(False, description="Whether confidence is a chance of being right that was learned.")
     votes: tuple[Vote, ...] = ()
     absent: dict[str, str] = Field(default_factory=dict, description="Voter -> error code.")
 
@@ -254,11 +266,12 @@ class Ballot(Value):
 
 
 class Check(Value):
-    """One check of an answer. `reason` is a code of `texts/`."""
+    """One check of an answer. `reason` is a code of `texts/`; `details` are what was found, for the trace."""
 
     name: str
     passed: bool
     reason: str = ""
+    details: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class Verdict(Value):
@@ -299,6 +312,7 @@ class ModelStatus(Value):
     queue: int = Field(0, description="Claims waiting for it.")
     slots: int = Field(1, description="Requests it answers side by side.")
     load_progress: float | None = Field(None, ge=0, le=1)
+    load_s: float | None = Field(None, ge=0, description="What loading it takes, measured or guessed; None: unknown.")
     restarts: int = 0
     error: str | None = Field(None, description="One sentence: why it failed.")
     permanent: bool = Field(False, description="A failure that a restart cannot mend.")

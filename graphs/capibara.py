@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any, cast
@@ -36,7 +36,17 @@ from capibara_agents.models import Delta, Inquiry, Models
 from capibara_agents.outcome import settle
 from capibara_agents.settings import Settings
 from capibara_agents.templates import apply as apply_template
-from capibara_agents.types import Ballot, Candidate, Classification, Fleet, Language, Plan, Request, Verdict
+from capibara_agents.types import (
+    Ballot,
+    Candidate,
+    Classification,
+    Expectation,
+    Fleet,
+    Language,
+    Plan,
+    Request,
+    Verdict,
+)
 from capibara_agents.verify import judge
 
 # route, generate, vote, verify.
@@ -91,6 +101,10 @@ class Services:
     classifier: Classifier
     embedder: Embedder
     models: Models
+    expect: Callable[[Classification], Mapping[str, Expectation]] = lambda _: {}
+    """What recorded outcomes let one expect of each model on a question."""
+    ended: Callable[[Classification, Sequence[Candidate], Ballot, Verdict], None] = lambda *_: None
+    """Told of every run that is over; never waits, never raises."""
 
 
 Graph = CompiledStateGraph[State, Request, InputState, State]
@@ -145,6 +159,7 @@ class Nodes:
                 request=_request(runtime),
                 settings=self._services.settings,
                 fleet=self._services.fleet.snapshot(),
+                expectations=self._services.expect(state["classification"]),
             )
             plan = routing.first_plan(situation)
         else:
@@ -174,7 +189,7 @@ class Nodes:
         """Ask one model; its candidate is an answer or says why there is none."""
         request, plan = _request(runtime), state["plan"]
         sampling = request.sampling
-        if plan.mode == "consensus" and request.voting == "confidence":
+        if _needs_confidence(plan, request):
             sampling = sampling.model_copy(update={"logprobs": True})
         inquiry = Inquiry(
             spec=self._services.settings.spec(state["model"]),
@@ -187,6 +202,8 @@ class Nodes:
         live = request.stream == "eager" and plan.mode == "single"
         emit = _emitter(runtime.stream_writer) if live else None
         candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
+        if not request.sampling.logprobs:
+            candidate = candidate.model_copy(update={"logprobs": ()})
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate)})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
@@ -221,6 +238,8 @@ class Nodes:
             max_attempts=self._services.settings.routing.max_attempts,
         )
         runtime.stream_writer({"event": "verdict", "verdict": verdict.model_dump(mode="json")})
+        if verdict.final:
+            self._services.ended(state["classification"], candidates, state["ballot"], verdict)
         update: dict[str, Any] = {"verdict": verdict, "timings_ms": {"verify": _ms_since(started)}}
         if verdict.final and verdict.candidate is not None:
             answer = settle({**state, "candidates": candidates, "verdict": verdict})
@@ -238,6 +257,13 @@ class Nodes:
         vectors = self._services.embedder.embed_many(contents)
         similarity: list[list[float]] = (vectors @ vectors.T).tolist()
         return similarity
+
+
+def _needs_confidence(plan: Plan, request: Request) -> bool:
+    """Whether how sure the models are of their words decides something; with tools they do not say."""
+    if plan.mode == "consensus":
+        return request.voting == "confidence"
+    return plan.mode == "cascade" and not request.sampling.tools
 
 
 def _request(runtime: Runtime[Request]) -> Request:

@@ -10,25 +10,38 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from langchain_core.messages import BaseMessage
 
 from capibara_agents import route as routing
+from capibara_agents.classify import Reading
+from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Vector
+from capibara_agents.errors import StoreError
+from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
+from capibara_agents.explain import explained
+from capibara_agents.features import Features
 from capibara_agents.graphs.capibara import Graph, Services, build
+from capibara_agents.journal import Journal
+from capibara_agents.learning import Learning
 from capibara_agents.models import Models
+from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
 from capibara_agents.types import (
     Classification,
     Endpoint,
+    Expectation,
     FleetSnapshot,
+    Language,
     ModelStatus,
     Plan,
     Request,
@@ -285,6 +298,10 @@ class FakeEmbedder:
             rows.append(row / np.linalg.norm(row))
         return np.asarray(rows, dtype=np.float32)
 
+    def embed_whole(self, texts: Sequence[str]) -> tuple[Vector, list[int]]:
+        """The same vectors; a token a word."""
+        return self.embed_many(texts), [len(text.split()) for text in texts]
+
     def warm(self) -> None:
         """Nothing to load."""
 
@@ -317,6 +334,46 @@ class FakeClassifier:
             raise self.fails
         return self.says.model_copy(update={"wants_tools": bool(sampling and sampling.tools)})
 
+    def read(self, messages: Sequence[BaseMessage], sampling: Sampling | None = None) -> Reading:
+        """As classify; words spoke for it."""
+        found = self.classify(messages, sampling)
+        features = Features(evidence={found.domain: 3.0}, structure=0.1, prompt_tokens=found.prompt_tokens)
+        return Reading(found, found.neighbours, features, None)
+
+
+@dataclass
+class FakeLearner:
+    """Remembers what it was told and expects what it is told to."""
+
+    expects: dict[str, Expectation] = field(default_factory=dict)
+    report: UpdateReport = field(default_factory=lambda: UpdateReport(update_id=1, applied=True, reason="Fine."))
+    told: list[Outcome] = field(default_factory=list)
+    fails: Exception | None = None
+
+    def record(self, outcomes: Sequence[Outcome]) -> UpdateReport:
+        """The prepared report."""
+        if self.fails:
+            raise self.fails
+        self.told.extend(outcomes)
+        return self.report
+
+    def expect(self, classification: Classification) -> dict[str, Expectation]:
+        """The prepared expectations."""
+        if self.fails:
+            raise self.fails
+        return self.expects
+
+    def updates(self) -> tuple[Update, ...]:
+        """None."""
+        return ()
+
+    def undo(self, update_id: int) -> UpdateReport:
+        """There is nothing to undo."""
+        raise StoreError(f"There is no applied update {update_id}.")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
 
 class FakeHouse:
     """A house over fakes, with the real graph, models, runnable and LiteLLM Router."""
@@ -328,25 +385,51 @@ class FakeHouse:
         self.classifier = FakeClassifier()
         self.embedder = FakeEmbedder()
         self.models = Models(self.fleet, load_wait_s=5)
+        self.learner = FakeLearner()
+        self.learning = Learning(Journal(settings.data_dir, keep=100), self.learner)
+        self.conversations = Conversations(settings.data_dir / "responses.sqlite3", keep_s=60, clock=time.time)
         services: Any = Services(
             settings=settings,
             fleet=self.fleet,
             classifier=self.classifier,  # type: ignore[arg-type]
             embedder=self.embedder,  # type: ignore[arg-type]
             models=self.models,
+            expect=self.learning.expect,
+            ended=self.learning.ended,
         )
         self.graph: Graph = build(services, checkpointer=checkpointer)
         self.capibara = GraphRunnable(lambda: self.graph)
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        found = self.classifier.classify(messages, request.sampling)
-        situation = routing.Situation(found, request, self.settings, self.fleet.snapshot())
-        return found, routing.first_plan(situation)
+        situation = self._situation(self.classifier.classify(messages, request.sampling), request)
+        return situation.classification, routing.first_plan(situation)
+
+    def explain(
+        self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
+    ) -> dict[str, Any]:
+        """As decide, as JSON."""
+        reading = self.classifier.read(messages, request.sampling)
+        situation = self._situation(reading.classification, request)
+        plan = routing.first_plan(situation)
+        return explained(reading, situation, plan, language or reading.classification.language)
+
+    @cached_property
+    def exemplars(self) -> ExemplarStore:
+        """A real store with a few exemplars."""
+        shipped = [e for e in shipped_exemplars() if e.domain == "sql"][:10]
+        return ExemplarStore.open(self.settings.data_dir / "exemplars", self.embedder, shipped=shipped)
+
+    def _situation(self, found: Classification, request: Request) -> routing.Situation:
+        expectations = self.learning.expect(found)
+        return routing.Situation(found, request, self.settings, self.fleet.snapshot(), expectations)
 
     def close(self) -> None:
-        """End the background loop."""
+        """End the background loop, the learning and the store."""
         self.capibara.close()
+        self.learning.close()
+        if "exemplars" in self.__dict__:
+            self.exemplars.close()
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:

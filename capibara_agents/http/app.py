@@ -9,7 +9,19 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from capibara_agents.http import errors, fleet, langserve, openai, operation
+from capibara_agents.http import (
+    completions,
+    embeddings,
+    errors,
+    exemplars,
+    feedback,
+    fleet,
+    langserve,
+    openai,
+    operation,
+    responses,
+    route,
+)
 from capibara_agents.http.gate import Gate
 from capibara_agents.http.house import House
 
@@ -24,6 +36,12 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     options: dict[str, Any] = {"lifespan": lifespan} if lifespan else {}
     app = FastAPI(title="Capibara", version="0.1.0", description="Five local models, one answer.", **options)
     app.include_router(openai.router(house))
+    app.include_router(completions.router(house))
+    app.include_router(embeddings.router(house))
+    app.include_router(responses.router(house))
+    app.include_router(route.router(house))
+    app.include_router(exemplars.router(house))
+    app.include_router(feedback.router(house))
     app.include_router(operation.router(house))
     app.include_router(fleet.router(house))
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))

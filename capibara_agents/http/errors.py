@@ -115,7 +115,7 @@ def _code(error: CapibaraError) -> str:
 def _from_validation(error: RequestValidationError) -> BadQuestion:
     if error.errors()[0]["type"] == "json_invalid":
         return BadQuestion("The body is not valid JSON.")
-    path, sentence = explain_first(error.errors(), skip="body")
+    path, sentence = explain_first(error.errors(), skip=str(error.errors()[0]["loc"][0]))
     if not path:
         return BadQuestion("The body must be a JSON object, sent as application/json.")
     return BadQuestion(sentence, param=path)

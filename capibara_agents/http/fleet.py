@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
+import anyio
 from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse
 from starlette.responses import JSONResponse
@@ -15,6 +16,8 @@ from starlette.responses import JSONResponse
 from capibara_agents.http.house import House
 from capibara_agents.types import Fleet, FleetSnapshot, ModelStatus, ServerState
 
+# How long a stream of events may take to end by itself when the service stops.
+LEAVE_S = 2.0
 Snapshots = Callable[[FleetSnapshot], None]
 
 
@@ -44,7 +47,14 @@ def router(house: House) -> APIRouter:
     @routes.get("/fleet/events")
     async def events() -> EventSourceResponse:
         ping_s = max(1, round(house.settings.server.ping_s))
-        return EventSourceResponse(_events(room()), ping=ping_s, headers={"cache-control": "no-store"})
+        leaving = anyio.Event()
+        return EventSourceResponse(
+            _events(room(), leaving),
+            ping=ping_s,
+            headers={"cache-control": "no-store"},
+            shutdown_event=leaving,
+            shutdown_grace_period=LEAVE_S,
+        )
 
     @routes.post("/fleet/models/{name}/load")
     async def load(name: str, wait_s: float = Query(0.0, ge=0, le=3600)) -> JSONResponse:
@@ -86,9 +96,10 @@ def _told(status: ModelStatus, wanted: ServerState) -> JSONResponse:
     return JSONResponse(status.model_dump(mode="json"), 200 if status.state is wanted else 202)
 
 
-async def _events(room: MachineRoom) -> AsyncIterator[dict[str, str]]:
+async def _events(room: MachineRoom, leaving: anyio.Event) -> AsyncIterator[dict[str, str]]:
     """`snapshot` first, then a `model` for each changed model and a `memory` when the use of the budget changes.
 
+    Ends when the service is `leaving`.
     Only the newest state is kept for a listener that reads slowly: it misses steps in between, never the last one.
     """
     loop, fresh = asyncio.get_running_loop(), asyncio.Event()
@@ -103,10 +114,11 @@ async def _events(room: MachineRoom) -> AsyncIterator[dict[str, str]]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(take)
 
-    end = room.listen(hear)
+    end, left = room.listen(hear), asyncio.ensure_future(leaving.wait())
+    left.add_done_callback(lambda _: fresh.set())
     try:
         yield _event("snapshot", told.model_dump(mode="json"))
-        while True:
+        while not left.done():
             await fresh.wait()
             fresh.clear()
             before, told = told, newest
@@ -114,6 +126,7 @@ async def _events(room: MachineRoom) -> AsyncIterator[dict[str, str]]:
                 yield _event(name, data)
     finally:
         end()
+        left.cancel()
 
 
 def changes(before: FleetSnapshot, after: FleetSnapshot) -> list[tuple[str, dict[str, Any]]]:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.errors import internal, respond
+from capibara_agents.journal import REQUEST_ID
 
 # The playground is a page without data; what it calls asks for the key.
 OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/"})
@@ -42,6 +43,7 @@ class Gate:
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST_ID.set(request_id)
         started = False
 
         async def tagged(message: Message) -> None:

@@ -161,7 +161,7 @@ def completion(answer: Answer, *, id: str, created_s: int, trace: bool) -> dict[
                 "index": 0,
                 "message": message,
                 "logprobs": {"content": list(candidate.logprobs), "refusal": None} if candidate.logprobs else None,
-                "finish_reason": _finish(candidate),
+                "finish_reason": finish_of(candidate),
             }
         ],
         "usage": usage(candidate.usage),
@@ -178,8 +178,15 @@ def usage(used: Usage) -> dict[str, int]:
     }
 
 
-def _finish(candidate: Candidate) -> str:
+def finish_of(candidate: Candidate) -> str:
+    """OpenAI's finish_reason."""
     return candidate.finish_reason or ("tool_calls" if candidate.tool_calls else "stop")
+
+
+def verdict_of(answer: Answer, *, trace: bool) -> dict[str, Any]:
+    """What the last chunk of a stream says of the decision."""
+    verdict = {"verified": answer.verdict.accepted, "degraded": answer.verdict.degraded}
+    return {**verdict, **answer.trace()} if trace else verdict
 
 
 class Chunks:
@@ -218,9 +225,8 @@ class Chunks:
 
     def last(self, answer: Answer, *, trace: bool) -> dict[str, Any]:
         """The one chunk with a finish_reason; verdict and trace ride on it."""
-        chunk = self._chunk({}, finish_reason=_finish(answer.candidate))
-        verdict = {"verified": answer.verdict.accepted, "degraded": answer.verdict.degraded}
-        chunk["capibara"] = {**verdict, **answer.trace()} if trace else verdict
+        chunk = self._chunk({}, finish_reason=finish_of(answer.candidate))
+        chunk["capibara"] = verdict_of(answer, trace=trace)
         return chunk
 
     def used(self, answer: Answer) -> dict[str, Any]:

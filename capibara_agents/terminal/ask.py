@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,11 @@ from rich.table import Table
 
 from capibara_agents.assembly import House
 from capibara_agents.errors import BadQuestion, CapibaraError
-from capibara_agents.outcome import Answer, explain
+from capibara_agents.outcome import Answer
 from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.service import owner
 from capibara_agents.types import Request
 
 SERVICE_LIMIT_S = 0.5
@@ -63,20 +65,44 @@ def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) 
 def show_route(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) -> None:
     """The decision alone."""
     request = asked.request()
-    with _house(settings) as house:
-        classification, plan = house.decide([HumanMessage(asked.question)], request)
-    decided = explain(classification, plan, terminal.language)
+    with owner(settings, terminal) as service:
+        if service is not None:
+            body = {"input": asked.question, "model": asked.model, "capibara": {"mode": asked.mode}}
+            decided = service.call("POST", "/v1/route", body=body)
+    if service is None:
+        # The lock is free again: the house takes it itself.
+        with _house(settings) as house:
+            started = time.perf_counter()
+            decided = house.explain([HumanMessage(asked.question)], request, terminal.language)
+            decided["timings_ms"] = {"total": round(1000 * (time.perf_counter() - started), 3)}
     if as_json:
         terminal.print_json(decided)
         return
+    _show_route(decided, terminal)
+
+
+def _show_route(decided: dict[str, Any], terminal: Terminal) -> None:
     t = terminal.text
+    level = t(f"level.{decided['complexity_level']}")
     rows = [
         (t("ask.why"), decided["reason"]),
         (t("ask.mode"), t(f"ask.mode.{decided['mode']}")),
         (t("ask.models"), ", ".join(decided["models"])),
+        (t("ask.confidence"), f"{100 * decided['confidence']:.0f} %"),
+        (t("ask.complexity"), f"{decided['complexity']:.2f} ({level})"),
     ]
-    rows += [(f"{n['score']:.3f}", f"{n['id']} ({t('domain.' + n['domain'])})") for n in decided["neighbours"][:5]]
+    rows += [(t("ask.signals"), f"{s['weight']:+.1f}  {_signal(s, t)}") for s in decided["signals"]]
+    if (other := decided["without_strongest"]) is not None:
+        rows.append((t("ask.without"), other["reason"]))
+    rows += [
+        (t("ask.nearest"), f"{n['score']:.3f}  {n['id']} ({t('domain.' + n['domain'])})")
+        for n in decided["neighbours"][:5]
+    ]
     _print_rows(t("ask.decision"), rows)
+
+
+def _signal(signal: dict[str, Any], t: Callable[..., str]) -> str:
+    return t(f"signal.{signal['name']}", domain=signal["domain"])
 
 
 @contextmanager

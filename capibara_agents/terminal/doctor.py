@@ -13,6 +13,8 @@ import typer
 
 from capibara_agents.errors import EngineError
 from capibara_agents.runtime.engine import find_engine
+from capibara_agents.runtime.fit import misfits
+from capibara_agents.runtime.memory import budget_bytes
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
@@ -56,6 +58,8 @@ def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     free = f"{shutil.disk_usage(folder).free / GIB:.1f}"
     yield Finding("disk", True, terminal.text("doctor.disk.values", free=free))
     yield _weights(settings, terminal)
+    if engine.ok:
+        yield _budget(settings, terminal)
     yield _port(settings, terminal)
 
 
@@ -84,6 +88,14 @@ def _weights(settings: Settings, terminal: Terminal) -> Finding:
             "weights", False, terminal.text("doctor.weights.missing", fleet=settings.fleet, models=", ".join(missing))
         )
     return Finding("weights", True, terminal.text("doctor.weights.here"))
+
+
+def _budget(settings: Settings, terminal: Terminal) -> Finding:
+    """Whether every model whose weights are here would fit if it were alone."""
+    found = misfits(settings, find_engine(settings).version)
+    too_large = [terminal.text("fleet.too_large", **one.figures) for one in found]
+    values = {"budget": f"{budget_bytes(settings) / 1e9:.1f}"}
+    return Finding("budget", not too_large, " ".join(too_large) or terminal.text("doctor.budget.values", **values))
 
 
 def _port(settings: Settings, terminal: Terminal) -> Finding:

@@ -19,6 +19,7 @@ import uvicorn
 from capibara_agents.assembly import House, create_app
 from capibara_agents.errors import CapibaraError, ConfigError, WeightsError
 from capibara_agents.runtime.engine import find_engine
+from capibara_agents.runtime.fit import misfits
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
@@ -29,8 +30,10 @@ DRAIN_S = 10
 def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] | None = None) -> None:
     """Serve until a signal; SIGHUP has the configuration read again. What is wrong is said before anything starts."""
     refuse_open_door(settings, terminal)
-    find_engine(settings)
+    engine = find_engine(settings)
     _need_weights(settings, terminal)
+    for one in misfits(settings, engine.version):
+        terminal.note("warning", text=terminal.text("fleet.too_large", **one.figures))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # As Ctrl-C: everything is closed on the way out, and the exit status says that all went well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

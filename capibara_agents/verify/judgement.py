@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from capibara_agents.types import Ballot, Candidate, Classification, Plan, Request, Verdict
-from capibara_agents.verify.checks import examine
+from capibara_agents.types import Ballot, Candidate, Check, Classification, Plan, Request, Verdict
+from capibara_agents.verify.checks import NOTHING_KNOWN, Background, examine, sure_draft
 
 # Errors that another model, or another try, cannot mend: the request itself is wrong, or its time is over.
 HOPELESS = frozenset({"invalid_request", "deadline"})
 # Errors after which the same model, started anew, is worth another try when no other may answer.
 WORTH_REPEATING = frozenset({"model_crashed"})
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What every candidate of a run is examined with."""
+
+    classification: Classification
+    request: Request
+    background: Background
+    found: Mapping[str, Sequence[Check]] = field(default_factory=dict)
+
+    def checks(self, candidate: Candidate) -> tuple[Check, ...]:
+        own = examine(candidate, self.classification, self.request, self.background)
+        return (*own, *self.found.get(candidate.key, ()))
 
 
 def judge(
@@ -21,20 +36,38 @@ def judge(
     classification: Classification,
     request: Request,
     max_attempts: int,
+    background: Background = NOTHING_KNOWN,
+    found: Mapping[str, Sequence[Check]] | None = None,
 ) -> Verdict:
-    """The verdict on the latest attempt, given all candidates so far."""
+    """The verdict on the latest attempt, given all candidates so far.
+
+    `found` holds checks that needed an effect, a run of the code say, by the candidate's key.
+    """
+    case = _Case(classification, request, background, found or {})
     degraded = any(c.error for c in candidates) or _too_few_voted(plan, ballot, request)
     winner = next((c for c in candidates if c.key == ballot.winner), None)
+
+    def best_there_is() -> Verdict:
+        judged = [(c, case.checks(c)) for c in _with_text(candidates)]
+        return _best_there_is(judged, plan, ballot, degraded=degraded)
+
     if winner is not None:
-        checks = examine(winner, classification, request)
+        checks = case.checks(winner)
+        if _is_draft(plan):
+            checks = (*checks, sure_draft(winner))
         if all(check.passed for check in checks):
             return Verdict(accepted=True, checks=checks, candidate=winner.key, final=True, degraded=degraded)
         if not _may_ask_again(candidates, plan, max_attempts):
-            return _best_there_is(candidates, ballot, classification, request, degraded)
+            return best_there_is()
         return Verdict(accepted=False, checks=checks, candidate=winner.key, final=False, degraded=degraded)
     if _may_ask_again(candidates, plan, max_attempts):
         return Verdict(accepted=False, candidate=None, final=False, degraded=degraded)
-    return _best_there_is(candidates, ballot, classification, request, degraded)
+    return best_there_is()
+
+
+def _is_draft(plan: Plan) -> bool:
+    """The first answer of a cascade, with someone to take over."""
+    return plan.mode == "cascade" and plan.attempt == 1 and bool(plan.chain)
 
 
 def _too_few_voted(plan: Plan, ballot: Ballot, request: Request) -> bool:
@@ -57,16 +90,22 @@ def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: in
     return not only_itself and len(answered_attempts) < max_attempts
 
 
+def _with_text(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those with an answer; a model that spent all of its tokens on reasoning gave text, though no answer."""
+    return [c for c in candidates if c.has_answer] or [c for c in candidates if not c.error and c.reasoning]
+
+
 def _best_there_is(
-    candidates: Sequence[Candidate], ballot: Ballot, classification: Classification, request: Request, degraded: bool
+    judged: Sequence[tuple[Candidate, tuple[Check, ...]]], plan: Plan, ballot: Ballot, *, degraded: bool
 ) -> Verdict:
-    """Attempts are spent: the candidate with the fewest failed checks; on a tie whom a vote chose, or the earlier."""
-    # A model that spent all of its tokens on reasoning gave text, though no answer.
-    texts = [c for c in candidates if c.has_answer] or [c for c in candidates if not c.error and c.reasoning]
-    judged = [(c, examine(c, classification, request)) for c in texts]
+    """Attempts are spent: the candidate with the fewest failed checks.
+
+    On a tie whom a vote chose, or the earlier; in a cascade the later, which is the stronger model's.
+    """
     if not judged:
         return Verdict(accepted=False, candidate=None, final=True, degraded=degraded)
     voted = ballot.winner if ballot.votes else None
-    best, checks = min(judged, key=lambda pair: (sum(not check.passed for check in pair[1]), pair[0].key != voted))
+    ordered = judged[::-1] if plan.mode == "cascade" else judged
+    best, checks = min(ordered, key=lambda pair: (sum(not check.passed for check in pair[1]), pair[0].key != voted))
     accepted = all(check.passed for check in checks)
     return Verdict(accepted=accepted, checks=checks, candidate=best.key, final=True, degraded=degraded)

@@ -25,9 +25,12 @@ def test_every_domain_has_both_languages_in_equal_number() -> None:
 
 
 def test_no_domain_drowns_another() -> None:
-    """Neighbours are counted, so numbers are priors: none has three times as many as another."""
+    """Neighbours are counted, so numbers are priors: none has six times as many as another.
+
+    Facts and small talk have no words of their own to be known by and need more examples than a request for a picture.
+    """
     sizes = Counter(exemplar.domain for exemplar in ALL)
-    assert max(sizes.values()) <= 3 * min(sizes.values())
+    assert max(sizes.values()) <= 6 * min(sizes.values())
 
 
 def test_languages_agree_in_length_and_complexity() -> None:

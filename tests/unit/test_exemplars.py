@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 
 from capibara_agents.embedder import Vector
-from capibara_agents.errors import StoreError
-from capibara_agents.exemplars import Exemplar, ExemplarStore, content_version, parse_jsonl, user_exemplar
+from capibara_agents.errors import BadQuestion, StoreError
+from capibara_agents.exemplars import (
+    Exemplar,
+    ExemplarStore,
+    content_version,
+    parse_jsonl,
+    read_jsonl,
+    user_exemplar,
+    write_jsonl,
+)
 from capibara_agents.types import Domain
 
 
@@ -118,7 +126,7 @@ def test_add_list_remove(tmp_path: Path, embedder: FakeEmbedder) -> None:
 def test_a_shipped_id_cannot_be_taken(tmp_path: Path, embedder: FakeEmbedder) -> None:
     """Nothing is written then."""
     store = ExemplarStore.open(tmp_path / "s", embedder, shipped=SHIPPED)
-    with pytest.raises(StoreError, match="es-math-001"):
+    with pytest.raises(BadQuestion, match="es-math-001"):
         store.add([MINE, SHIPPED[1].model_copy(update={"content": "otra"})])
     assert store.count() == 30
 
@@ -127,23 +135,33 @@ def test_an_export_can_be_imported(tmp_path: Path, embedder: FakeEmbedder) -> No
     """Into another store, user part and all, without doubling the shipped ones."""
     store = ExemplarStore.open(tmp_path / "s", embedder, shipped=SHIPPED)
     store.add([MINE])
-    assert store.export_jsonl(tmp_path / "out.jsonl") == 31
+    write_jsonl(store.list(), tmp_path / "out.jsonl")
     other = ExemplarStore.open(tmp_path / "t", embedder, shipped=SHIPPED)
-    assert other.import_jsonl(tmp_path / "out.jsonl") == 1
+    assert other.merge(read_jsonl(tmp_path / "out.jsonl")) == 1
     assert other.list() == store.list()
 
 
-def test_a_wrong_line_imports_nothing(tmp_path: Path, embedder: FakeEmbedder) -> None:
-    """The error names file and line."""
+def test_a_list_can_be_narrowed(tmp_path: Path, embedder: FakeEmbedder) -> None:
+    """By origin, domain and language, alone and together."""
     store = ExemplarStore.open(tmp_path / "s", embedder, shipped=SHIPPED)
+    english = user_exemplar("a sum", language="en", domain="math", complexity=0.1)
+    store.add([MINE, english])
+    assert store.list(domain="other") == (MINE,)
+    assert store.list(language="en") == (english,)
+    assert store.list(origin="user", domain="math") == (english,)
+    assert store.list(origin="user", domain="math", language="es") == ()
+    assert len(store.list(domain="math")) == 31
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    """With its file; nothing of such a file is taken."""
     good = json.dumps({"id": "a", "language": "es", "domain": "sql", "complexity": 0.1, "content": "x"})
     for bad in ('{"id": "b"}', "no json", "[]", good.replace("sql", "poetry")):
         (tmp_path / "in.jsonl").write_text(f"{good}\n{bad}\n", encoding="utf-8")
         with pytest.raises(StoreError, match=r"in\.jsonl, line 2"):
-            store.import_jsonl(tmp_path / "in.jsonl")
+            read_jsonl(tmp_path / "in.jsonl")
     with pytest.raises(StoreError, match="cannot be read"):
-        store.import_jsonl(tmp_path / "absent.jsonl")
-    assert store.count() == 30
+        read_jsonl(tmp_path / "absent.jsonl")
 
 
 def damage_table(folder: Path) -> None:
@@ -159,15 +177,45 @@ def damage_half_a_table(folder: Path) -> None:
 def test_a_damaged_store_is_kept_aside_and_rebuilt(tmp_path, embedder, damage, caplog) -> None:  # type: ignore[no-untyped-def]
     """With a warning; the new one holds the shipped exemplars and works."""
     folder = tmp_path / "s"
-    ExemplarStore.open(folder, embedder, shipped=SHIPPED).close()
+    store = ExemplarStore.open(folder, embedder, shipped=SHIPPED)
+    store.add([MINE])
+    store.close()
     damage(folder)
     with caplog.at_level(logging.WARNING):
         store = ExemplarStore.open(folder, embedder, shipped=SHIPPED)
     assert "damaged" in caplog.text
+    assert str(tmp_path / "s.damaged-1") in caplog.text
     assert (tmp_path / "s.damaged-1" / "chroma.sqlite3").exists()
     assert store.nearest(embedder.embed(SHIPPED[0].content), 1)[0].id == SHIPPED[0].id
-    store.add([MINE])
+    assert store.list(origin="user") == (MINE,)
     assert store.count() == 31
+
+
+def test_a_missing_store_brings_the_users_exemplars_back(
+    tmp_path: Path, embedder: FakeEmbedder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the copy beside it, which follows every change."""
+    folder = tmp_path / "s"
+    store = ExemplarStore.open(folder, embedder, shipped=SHIPPED)
+    gone = user_exemplar("ya no", language="es", domain="other", complexity=0.2)
+    store.add([MINE, gone])
+    store.remove([gone.id])
+    store.close()
+    shutil.rmtree(folder)
+    store = ExemplarStore.open(folder, embedder, shipped=SHIPPED)
+    assert store.list(origin="user") == (MINE,)
+    assert store.nearest(embedder.embed(MINE.content), 1)[0].id == MINE.id
+    assert str(tmp_path / "s.user.jsonl") in caplog.text
+
+
+def test_a_spoilt_copy_is_kept_aside(tmp_path: Path, embedder: FakeEmbedder, caplog: pytest.LogCaptureFixture) -> None:
+    """It is neither taken for exemplars nor written over."""
+    (tmp_path / "s.user.jsonl").write_text("not an exemplar\n")
+    store = ExemplarStore.open(tmp_path / "s", embedder, shipped=SHIPPED)
+    store.add([MINE])
+    assert (tmp_path / "s.user.jsonl.damaged-1").read_text() == "not an exemplar\n"
+    assert "damaged-1" in caplog.text
+    assert read_jsonl(tmp_path / "s.user.jsonl") == (MINE,)
 
 
 def test_a_lost_index_is_noticed_and_the_users_exemplars_survive(

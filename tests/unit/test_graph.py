@@ -258,12 +258,24 @@ async def test_a_deadline_that_nobody_kept_is_a_timeout(house: FakeHouse) -> Non
 async def test_a_cascade_climbs_until_an_answer_passes(house: FakeHouse) -> None:
     """Small first; nothing of a rejected draft is streamed."""
     house.upstream.script(PHI, ENGLISH)
-    house.upstream.script(QWEN, SPANISH)
+    house.upstream.script(MISTRAL, SPANISH)
     request = Request(mode="cascade", stream="eager")
     events: list[Any] = [event async for event in house.capibara.watch([HumanMessage(QUESTION)], request)]
-    assert house.upstream.asked() == [PHI, QWEN]
-    assert events[-1].candidate.model == QWEN
+    assert house.upstream.asked() == [PHI, MISTRAL]
+    assert events[-1].candidate.model == MISTRAL
     assert not [e for e in events[:-1] if e["event"] == "delta"]
+
+
+async def test_an_unsure_draft_is_taken_over(house: FakeHouse) -> None:
+    """By the log-probabilities of its words, which are asked for and, unasked by the caller, not shown."""
+    house.upstream.script(PHI, say(*SPANISH.pieces, logprob=-2.5))
+    house.upstream.script(MISTRAL, SPANISH)
+    answer = await ask(house, mode="cascade")
+    assert house.upstream.asked() == [PHI, MISTRAL]
+    assert [c.mean_logprob for c in answer.candidates] == [-2.5, -0.25]
+    assert not any(c.logprobs for c in answer.candidates)
+    assert answer.plan.reason.code == "route.after_draft"
+    assert (answer.candidate.model, answer.verdict.accepted) == (MISTRAL, True)
 
 
 async def test_a_template_stands_before_the_conversation(house: FakeHouse) -> None:

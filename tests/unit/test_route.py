@@ -8,8 +8,9 @@ import pytest
 
 from capibara_agents.errors import BadQuestion, ContextTooLong, UnknownModel
 from capibara_agents.route import TABLE, Situation, chain_of, first_plan, next_plan
+from capibara_agents.route.table import BEST, ladder
 from capibara_agents.settings import Settings
-from capibara_agents.types import Candidate, Domain, FleetSnapshot, Plan, Request, Timings
+from capibara_agents.types import Candidate, Domain, FleetSnapshot, Plan, Request, Tier, Timings
 from tests.fakes import GEMMA, GPT, MISTRAL, PHI, QWEN, classification
 
 ORDER = (PHI, MISTRAL, QWEN, GEMMA, GPT)
@@ -31,22 +32,26 @@ def failed(model: str, attempt: int = 1, error: str | None = "model_crashed") ->
 
 def test_every_domain_has_a_tier_at_every_level() -> None:
     """The table knows all domains."""
-    assert set(TABLE) == set(get_args(Domain))
+    assert set(TABLE) == set(BEST) == set(get_args(Domain))
     assert all(len(tiers) == 3 for tiers in TABLE.values())
+    assert all(sorted(ladder(domain)) == sorted(get_args(Tier)) for domain in get_args(Domain))
 
 
 @pytest.mark.parametrize(
     ("domain", "complexity", "model"),
     [
         ("chitchat", 0.1, PHI),
-        ("factual_qa", 0.9, MISTRAL),
+        ("factual_qa", 0.1, PHI),
+        ("factual_qa", 0.5, MISTRAL),
+        ("factual_qa", 0.9, GPT),
         ("coding", 0.1, QWEN),
-        ("sql", 0.9, QWEN),
+        ("sql", 0.5, QWEN),
+        ("coding", 0.9, GPT),
         ("translation", 0.5, MISTRAL),
         ("math", 0.1, GPT),
         ("long_context", 0.5, GEMMA),
-        ("other", 0.5, MISTRAL),
-        ("other", 0.8, GPT),
+        ("vision", 0.5, GEMMA),
+        ("other", 0.5, GPT),
     ],
 )
 def test_the_table_decides(settings: Settings, domain: str, complexity: float, model: str) -> None:
@@ -56,10 +61,21 @@ def test_the_table_decides(settings: Settings, domain: str, complexity: float, m
     assert made.chain == tuple(other for other in ORDER if other != model)
 
 
-@pytest.mark.parametrize(("quality", "model"), [("fast", PHI), ("balanced", MISTRAL), ("best", GPT)])
-def test_quality_shifts_the_level(settings: Settings, quality: str, model: str) -> None:
-    """Fast asks as if the question were simple, best as if it were hard."""
-    assert plan(settings, {"quality": quality}, domain="other", complexity=0.5).models == (model,)
+@pytest.mark.parametrize(
+    ("domain", "quality", "model", "code"),
+    [
+        ("other", "fast", PHI, "route.quality"),
+        ("other", "balanced", GPT, "route.table"),
+        ("coding", "best", GPT, "route.quality"),
+        ("translation", "best", GEMMA, "route.quality"),
+        ("math", "best", GPT, "route.table"),
+        ("math", "fast", GPT, "route.table"),
+    ],
+)
+def test_quality_asks_for_another_tier(settings: Settings, domain: str, quality: str, model: str, code: str) -> None:
+    """Fast asks as if the question were simple, best for the strongest at its domain; the reason says when it did."""
+    made = plan(settings, {"quality": quality}, domain=domain, complexity=0.5)
+    assert (made.models, made.reason.code) == ((model,), code)
 
 
 def test_a_model_named_by_alias_is_asked_alone_and_may_be_repeated_once(settings: Settings) -> None:
@@ -121,10 +137,22 @@ def test_contradictions_are_refused_by_name(settings: Settings, request_: dict[s
     assert caught.value.param == param
 
 
-def test_a_cascade_climbs_from_the_smallest_model(settings: Settings) -> None:
-    """All models in the order of the ladder, whatever the table says."""
-    made = plan(settings, {"mode": "cascade"}, domain="math")
-    assert (*made.models, *made.chain) == (PHI, QWEN, MISTRAL, GEMMA, GPT)
+@pytest.mark.parametrize(
+    ("domain", "order"),
+    [
+        ("math", (PHI, GPT, GEMMA, MISTRAL, QWEN)),
+        ("translation", (PHI, MISTRAL, GEMMA, GPT, QWEN)),
+        ("factual_qa", (PHI, MISTRAL, GEMMA, GPT, QWEN)),
+        ("coding", (QWEN, MISTRAL, GEMMA, GPT, PHI)),
+    ],
+)
+def test_a_cascade_drafts_small_then_asks_who_should_answer(
+    settings: Settings, domain: str, order: tuple[str, ...]
+) -> None:
+    """Few attempts are made, so the second is the tier of the table; then the stronger ones, then the rest."""
+    made = plan(settings, {"mode": "cascade"}, domain=domain)
+    assert (made.mode, made.tier) == ("cascade", TABLE[domain][0])  # type: ignore[index]
+    assert (*made.models, *made.chain) == order
 
 
 def test_an_image_goes_only_to_models_that_see(settings: Settings) -> None:
@@ -169,3 +197,5 @@ def test_each_attempt_takes_one_model_from_the_chain(settings: Settings) -> None
     assert second.reason.code == "route.after_failure"
     assert third.reason.code == "route.after_rejection"
     assert third.first_choice == PHI
+    climbing = plan(settings, {"mode": "cascade"}, domain="math")
+    assert next_plan(climbing, [failed(PHI, error=None)]).reason.code == "route.after_draft"

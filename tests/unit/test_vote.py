@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from capibara_agents.types import Ballot, Candidate, Timings
-from capibara_agents.vote import Matter, count, pass_through
+from capibara_agents.vote import Matter, VoteWeights, count, pass_through
 
 MATH = Matter(question="¿Cuánto es 12*7?", domain="math")
 PROSE = Matter(question="Escribe algo.", domain="creative_writing")
@@ -37,11 +37,13 @@ def test_weights_count_only_where_they_are_asked_for() -> None:
     assert counted(*voters, weights=weights, method="simple").winner in ("1:b", "1:c")
 
 
-def test_confidence_uses_the_voters_own_probabilities() -> None:
-    """Of two equal weights the surer voter wins."""
+def test_the_voters_own_probabilities_count_only_where_runs_have_shown_that_they_say_something() -> None:
+    """Off until a slope was recorded; then of two equal weights the surer voter wins."""
     sure, unsure = candidate("a", "1", mean_logprob=-0.1), candidate("b", "2", mean_logprob=-3.0)
-    assert counted(unsure, sure, method="confidence").winner == "1:a"
-    assert counted(unsure, sure, method="weighted").winner == "1:b", "a tie goes to the earlier one"
+    shown = VoteWeights(sureness={"a": 1.0, "b": 1.0})
+    assert counted(unsure, sure, method="confidence").winner == "1:b", "a tie goes to the earlier one"
+    assert counted(unsure, sure, method="confidence", learned=shown).winner == "1:a"
+    assert counted(unsure, sure, method="weighted", learned=shown).winner == "1:b"
 
 
 def test_failed_and_empty_voters_are_absent() -> None:

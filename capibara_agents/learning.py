@@ -1,0 +1,175 @@
+"""Learning beside the answering: finished runs and feedback become outcomes, in a thread of its own.
+
+What a run costs on its own way is one entry in a queue. Everything that takes time (writing down, weighing an update
+against the recorded past) happens here, in batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from capibara_agents.errors import BadQuestion, CapibaraError, StoreError
+from capibara_agents.journal import REQUEST_ID, Journal, Run, outcomes_of_feedback, outcomes_of_run, run_of
+from capibara_agents.outcomes import Outcome, Update, UpdateReport
+from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
+
+log = logging.getLogger(__name__)
+
+# Runs that wait to be written down; beyond, the newest are not learned from.
+WAITING = 1000
+# Outcomes of runs are recorded together: each update is weighed against the past, which takes longer than a run.
+BATCH, BATCH_S = 64, 5.0
+# The next batch waits for so many times what the last one took: learning has at most this share of a core.
+REST = 20.0
+CLOSE_S = 5.0
+
+
+class RecordsOutcomes(Protocol):
+    """What learns: `outcomes.Learner`."""
+
+    def record(self, outcomes: Sequence[Outcome]) -> UpdateReport: ...
+    def expect(self, classification: Classification) -> Mapping[str, Expectation]: ...
+    def updates(self) -> tuple[Update, ...]: ...
+    def undo(self, update_id: int) -> UpdateReport: ...
+    def close(self) -> None: ...
+
+
+class Learning:
+    """Joins the graph, the journal and what learns; safe to use from any thread."""
+
+    def __init__(self, journal: Journal, learner: RecordsOutcomes) -> None:
+        self._journal = journal
+        self._learner = learner
+        self._ended: queue.Queue[Run | threading.Event | None] = queue.Queue(WAITING)
+        self._learn = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._start = threading.Lock()
+        self._closed = False
+
+    def expect(self, classification: Classification) -> Mapping[str, Expectation]:
+        """What is expected of each model on a question; nothing when the learner fails."""
+        try:
+            return self._learner.expect(classification)
+        except Exception:  # a question is answered by the table when what was learned is of no use
+            log.warning("what was learned could not be used", exc_info=True)
+            return {}
+
+    def ended(
+        self, classification: Classification, candidates: Sequence[Candidate], ballot: Ballot, verdict: Verdict
+    ) -> None:
+        """A run of a request with an id is over. Never waits, never raises."""
+        request_id = REQUEST_ID.get()
+        if request_id is None or self._closed:
+            return
+        try:
+            run = run_of(request_id, classification, candidates, ballot, verdict)
+            if run is not None:
+                self._ended.put_nowait(run)
+                self._work()
+        except queue.Full:
+            pass
+        except Exception:  # the answer is given; what can be learned from it is not worth its loss
+            log.warning("a run could not be learned from", exc_info=True)
+
+    def feedback(self, request_id: str, score: float, comment: str = "") -> dict[str, Any]:
+        """Tell how good an answer was, -1 to 1; what was done with it. BadQuestion (not_found) for an unknown id.
+
+        Blocks while the journal catches up and the update is weighed.
+        """
+        self._catch_up()
+        run = self._journal.get(request_id)
+        if run is None:
+            raise BadQuestion("No answered request of this id is remembered.", param="request_id", code="not_found")
+        self._journal.note(request_id, score, comment)
+        outcomes = outcomes_of_feedback(run, score)
+        with self._learn:
+            report = self._learner.record(outcomes)
+        models = [outcome.model for outcome in outcomes]
+        return {"request_id": request_id, "score": score, "models": models, **report.model_dump(mode="json")}
+
+    def updates(self) -> tuple[Update, ...]:
+        """What was learned so far, the oldest first."""
+        return self._learner.updates()
+
+    def undo(self, update_id: int) -> UpdateReport:
+        """Take an update back. BadQuestion (not_found) for one that is not applied."""
+        try:
+            with self._learn:
+                return self._learner.undo(update_id)
+        except StoreError as error:
+            raise BadQuestion(error.message, param="update_id", code="not_found") from error
+
+    def close(self) -> None:
+        """Write down what is left, and end the thread."""
+        with self._start:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._ended.put(None)
+            thread.join(CLOSE_S)
+        self._journal.close()
+        self._learner.close()
+
+    # ------------------------------------------------------------ the thread
+
+    def _work(self) -> None:
+        if self._thread is not None:
+            return
+        with self._start:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._loop, name="capibara-learning", daemon=True)
+                self._thread.start()
+
+    def _catch_up(self) -> None:
+        """Wait until what ended before now is in the journal."""
+        if self._thread is None:
+            return
+        reached = threading.Event()
+        self._ended.put(reached)
+        reached.wait(CLOSE_S)
+
+    def _loop(self) -> None:
+        outcomes: list[Outcome] = []
+        last = rested = time.monotonic()
+        while True:
+            item = self._next(BATCH_S if outcomes else None)
+            if isinstance(item, Run):
+                self._write(item)
+                outcomes.extend(outcomes_of_run(item))
+            elif item is not None:
+                item.set()
+            now = time.monotonic()
+            due = now >= rested and (len(outcomes) >= BATCH or now - last >= BATCH_S)
+            if outcomes and (due or item is None):
+                self._record(outcomes)
+                outcomes, last = [], time.monotonic()
+                rested = last + REST * (last - now)
+            if item is None:
+                return
+
+    def _next(self, wait_s: float | None) -> Run | threading.Event | None:
+        """What comes next; after `wait_s` seconds an event that nobody waits for."""
+        try:
+            return self._ended.get(timeout=wait_s)
+        except queue.Empty:
+            return threading.Event()
+
+    def _write(self, run: Run) -> None:
+        try:
+            self._journal.put([run])
+        except Exception as error:  # noqa: BLE001  (a full disk must not end the thread)
+            log.warning("a request could not be written down for feedback: %s", type(error).__name__)
+
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        try:
+            with self._learn:
+                self._learner.record(outcomes)
+        except CapibaraError as error:
+            log.warning("outcomes could not be recorded: %s", error.message)
+        except Exception as error:  # noqa: BLE001  (as above)
+            log.warning("outcomes could not be recorded: %s", type(error).__name__)

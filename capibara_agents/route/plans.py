@@ -1,0 +1,262 @@
+"""Plans: whom to ask first, and whom after a failed or rejected attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from capibara_agents.errors import BadQuestion
+from capibara_agents.route.able import able, runnable_now
+from capibara_agents.route.cascade import cascade_pays, climb
+from capibara_agents.route.situation import Situation
+from capibara_agents.route.table import Wanted, wanted
+from capibara_agents.route.votes import chosen_voters, voters_that_pay, weights_of
+from capibara_agents.route.worth import PRICE_PER_S, Prospect, decisive_part, prospects
+from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.types import VIRTUAL_MODELS, Candidate, Mode, Plan, Reason, Request, Tier
+
+Values = dict[str, str | int | float]
+
+
+def first_plan(situation: Situation) -> Plan:
+    """The plan of attempt 1. Raises UnknownModel, BadQuestion, ContextTooLong."""
+    request = situation.request
+    if request.model not in VIRTUAL_MODELS:
+        return _named(situation)
+    mode = _asked_mode(request)
+    if mode == "consensus":
+        return _consensus(situation)
+    if mode == "cascade":
+        return _cascade(situation, "route.cascade")
+    return _decided(situation, may_change_mode=mode is None)
+
+
+def next_plan(previous: Plan, candidates: Sequence[Candidate]) -> Plan:
+    """The plan after a failed or rejected attempt: the next model of the chain.
+
+    Only called while `previous.chain` is not empty.
+    """
+    last = [c for c in candidates if c.attempt == previous.attempt]
+    failed = all(c.error for c in last)
+    next_model, *rest = previous.chain
+    values: Values = {"model": next_model, "before": ", ".join(previous.models)}
+    rejected = "route.after_draft" if previous.mode == "cascade" else "route.after_rejection"
+    return previous.model_copy(
+        update={
+            "models": (next_model,),
+            "chain": tuple(rest),
+            "attempt": previous.attempt + 1,
+            "reason": Reason(code="route.after_failure" if failed else rejected, values=values),
+        }
+    )
+
+
+def chain_of(spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
+    """Who is asked after `spec`, each once: its own list, else the order of tiers."""
+    if spec.fallback is not None:
+        return tuple(model for model in dict.fromkeys(spec.fallback) if model != spec.id)
+    by_tier = {other.tier: other.id for other in reversed(settings.models)}
+    ordered = [by_tier[tier] for tier in settings.routing.fallback_order if tier in by_tier]
+    rest = [other.id for other in settings.models if other.id not in ordered]
+    return tuple(model for model in (*ordered, *rest) if model != spec.id)
+
+
+def _asked_mode(request: Request) -> Mode | None:
+    """The mode that the request asks for; None leaves it to the policy. BadQuestion for what cannot go together."""
+    virtual = VIRTUAL_MODELS[request.model]
+    votes = request.mode == "consensus" or bool(request.voters)
+    if virtual == "single" and votes:
+        param = "capibara.mode" if request.mode == "consensus" else "capibara.voters"
+        raise BadQuestion("capibara-fast asks one model at a time; use the model capibara-consensus.", param=param)
+    if request.voters and request.mode in ("single", "cascade"):
+        raise BadQuestion(f"voters vote, and mode {request.mode} has no vote.", param="capibara.voters")
+    if request.mode != "auto":
+        return request.mode
+    if virtual == "consensus" or votes:
+        return "consensus"
+    return "single" if virtual == "single" else None
+
+
+# ---------------------------------------------------------------- one model
+
+
+def _decided(situation: Situation, *, may_change_mode: bool) -> Plan:
+    """One model, unless a vote or a draft pays and the request leaves that open."""
+    if may_change_mode and situation.settings.routing.consensus:
+        voters = voters_that_pay(situation.expectations)
+        if len(voters) > 1:
+            return _vote_of(situation, voters)
+    choice = _choose(situation)
+    if may_change_mode:
+        order = climb(choice.able, choice.wanted.tier, situation.classification.domain)
+        if cascade_pays(situation, order, choice.spec):
+            return _cascade(situation, "route.cascade_unsure")
+    able_ids = {spec.id for spec in choice.able}
+    chain = tuple(model for model in chain_of(choice.spec, situation.settings) if model in able_ids)
+    return Plan(
+        mode="single",
+        models=(choice.spec.id,),
+        chain=chain,
+        tier=choice.spec.tier,
+        first_choice=choice.spec.id,
+        reason=choice.reason,
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The model that answers, why, and who else could."""
+
+    spec: ModelSpec
+    wanted: Wanted
+    able: list[ModelSpec]
+    reason: Reason
+
+
+def _choose(situation: Situation) -> _Choice:
+    """The model that is worth most, among those in time for the deadline if there is one."""
+    request, settings = situation.request, situation.settings
+    everyone = able(situation, settings.models)
+    running = runnable_now(everyone, situation.fleet)
+    aim = wanted(situation.classification, request.quality)
+    price = PRICE_PER_S[request.quality]
+    found = prospects(situation, by_preference(aim.tier, running, settings), aim.tier)
+    free = _best(found, price)
+    chosen = _best(_in_time(found, request.deadline_s), price)
+    meant = next((p for p in found if p.spec.tier == aim.tier), None)
+    values: Values = {**_question(situation), "model": chosen.spec.id}
+    if chosen is not free:
+        code, more = "route.deadline", {"wanted": free.spec.id, "deadline": _seconds(request.deadline_s or 0.0)}
+    elif meant is chosen:
+        code, more = aim.because, {"quality": request.quality}
+    elif meant is None:
+        code, more = _missing(aim.tier, everyone, settings)
+    else:
+        code, more = _preferred(chosen, meant, price)
+    return _Choice(chosen.spec, aim, everyone, Reason(code=code, values={**values, **more}))
+
+
+def _best(found: Sequence[Prospect], price: float) -> Prospect:
+    """The one worth most; on a tie the earlier one, which is preferred."""
+    return max(found, key=lambda prospect: prospect.worth(price))
+
+
+def _in_time(found: Sequence[Prospect], deadline_s: float | None) -> Sequence[Prospect]:
+    """Those that begin before the deadline; where none does, the one that comes nearest to it."""
+    if deadline_s is None:
+        return found
+    return [p for p in found if p.wait_s < deadline_s] or [min(found, key=lambda p: p.wait_s)]
+
+
+def _missing(tier: Tier, everyone: Sequence[ModelSpec], settings: Settings) -> tuple[str, Values]:
+    """Why no model of the tier was there to be chosen: it cannot run now, or cannot take the request."""
+    stuck = next((spec for spec in everyone if spec.tier == tier), None)
+    if stuck is not None:
+        return "route.cannot_run", {"wanted": stuck.id}
+    return "route.only_able", {}
+
+
+def _preferred(chosen: Prospect, meant: Prospect, price: float) -> tuple[str, Values]:
+    """Why another model than the table's was chosen."""
+    part = decisive_part(chosen, meant, price)
+    values: Values = {"wanted": meant.spec.id}
+    if part == "good":
+        return "route.good", {**values, "good": round(100 * chosen.good), "wanted_good": round(100 * meant.good)}
+    if part == "load":
+        return "route.load", {**values, "seconds": _seconds(meant.load_s)}
+    return "route.queue", {**values, "seconds": _seconds(meant.queue_s)}
+
+
+def _named(situation: Situation) -> Plan:
+    request, settings = situation.request, situation.settings
+    spec = settings.spec(request.model)
+    if request.mode == "consensus" or request.voters:
+        raise BadQuestion(
+            f"{spec.id} is one model; several vote with the model capibara or capibara-consensus.",
+            param="capibara.voters" if request.voters else "capibara.mode",
+        )
+    able_ids = {other.id for other in able(situation, [spec])}
+    chain: tuple[str, ...] = (spec.id,)
+    if request.fallback:
+        able_ids |= {other.id for other in able(situation, settings.models)}
+        chain = tuple(model for model in chain_of(spec, settings) if model in able_ids)
+    return Plan(
+        mode="single",
+        models=(spec.id,),
+        chain=chain,
+        tier=spec.tier,
+        first_choice=spec.id,
+        reason=Reason(code="route.named", values={"model": spec.id}),
+    )
+
+
+# ---------------------------------------------------------------- cascades and votes
+
+
+def _cascade(situation: Situation, code: str) -> Plan:
+    everyone = able(situation, situation.settings.models)
+    aim = wanted(situation.classification, situation.request.quality)
+    draft, *rest = climb(runnable_now(everyone, situation.fleet), aim.tier, situation.classification.domain)
+    values: Values = {**_question(situation), "model": draft.id, "next": rest[0].id if rest else draft.id}
+    return Plan(
+        mode="cascade",
+        models=(draft.id,),
+        chain=tuple(spec.id for spec in rest),
+        # What the question is worth, not who drafts.
+        tier=aim.tier,
+        first_choice=draft.id,
+        reason=Reason(code=code, values=values),
+    )
+
+
+def _consensus(situation: Situation) -> Plan:
+    request, settings = situation.request, situation.settings
+    everyone = able(situation, settings.models)
+    preferred = by_preference(wanted(situation.classification, request.quality).tier, everyone, settings)
+    voters = chosen_voters(request, settings, everyone, preferred)
+    return _vote(situation, voters, preferred, "route.consensus")
+
+
+def _vote_of(situation: Situation, voters: Sequence[str]) -> Plan:
+    """The vote that the policy itself has found to pay."""
+    settings = situation.settings
+    everyone = able(situation, settings.models)
+    preferred = by_preference(wanted(situation.classification, situation.request.quality).tier, everyone, settings)
+    return _vote(situation, [s for s in everyone if s.id in voters], preferred, "route.consensus_pays")
+
+
+def _vote(situation: Situation, voters: Sequence[ModelSpec], preferred: Sequence[ModelSpec], code: str) -> Plan:
+    ids = tuple(spec.id for spec in voters)
+    return Plan(
+        mode="consensus",
+        models=ids,
+        chain=tuple(spec.id for spec in preferred if spec.id not in ids),
+        tier=voters[0].tier,
+        weights=weights_of(ids, situation.expectations),
+        first_choice=ids[0],
+        reason=Reason(code=code, values={**_question(situation), "count": len(ids), "models": ", ".join(ids)}),
+    )
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def by_preference(tier: Tier, specs: Sequence[ModelSpec], settings: Settings) -> list[ModelSpec]:
+    """The tier's own models first, then the fallback order."""
+    order = [tier, *(t for t in settings.routing.fallback_order if t != tier)]
+    return sorted(specs, key=lambda spec: order.index(spec.tier) if spec.tier in order else len(order))
+
+
+def _question(situation: Situation) -> Values:
+    classification = situation.classification
+    return {
+        "domain": classification.domain,
+        "level": classification.complexity_level,
+        "language": classification.language,
+        "confidence": round(100 * classification.confidence),
+    }
+
+
+def _seconds(seconds: float) -> int | float:
+    """For people: whole seconds, tenths below ten."""
+    return round(seconds) if seconds >= 10 else round(seconds, 1)

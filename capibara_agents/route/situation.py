@@ -1,0 +1,21 @@
+"""All that a plan depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from capibara_agents.settings import Settings
+from capibara_agents.types import Classification, Expectation, FleetSnapshot, Request
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A question, how it is to be answered, and the fleet at this moment."""
+
+    classification: Classification
+    request: Request
+    settings: Settings
+    fleet: FleetSnapshot
+    expectations: Mapping[str, Expectation] = field(default_factory=dict)
+    """What recorded outcomes let one expect of each model here, by id; a model without any is not in it."""

@@ -1,0 +1,154 @@
+"""What asking each model is worth: how good its answer will be, less a price for waiting.
+
+    worth(m)  = good(m) - PRICE_PER_S[quality] * wait_s(m)
+
+    good(m)   = a(m) + d + s(m) / (s(m) + BELIEVE) * (g(m) - a(m) - d)      clipped to [0, 1]
+    d         = sum over recorded models of s (g - a)  /  (BELIEVE + sum of s), or 0 where that is above 0
+
+a(m) is what the table assumes: ASSUMED for the tier that should answer, STEP_DOWN less for each rung of the ladder
+below it, STEP_UP less for each above (a larger model answers as well, and slower). g(m) and s(m) are the goodness and
+the support of what was recorded near the question (`types.Expectation`), d is how much harder the question is than
+the table assumes, by the models that were recorded: so a model without outcomes is not preferred merely because the
+others have shown that the question is hard. This is shrinkage towards the table, in which BELIEVE outcomes weigh as
+much as the table does; with nothing recorded, or support below ENOUGH, good(m) = a(m).
+
+    wait_s(m) = load_s(m) + queue_s(m) + what it is slower than the others, where outcomes say how long answers take
+
+load_s counts only while some other model that could answer is up: when everything has to be loaded the table's
+choice stands. A load for which another model must make room costs twice: that one will have to come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from capibara_agents.route.able import status_of, weights_bytes
+from capibara_agents.route.situation import Situation
+from capibara_agents.route.table import ladder
+from capibara_agents.settings import ModelSpec
+from capibara_agents.types import Domain, Expectation, FleetSnapshot, ModelStatus, ServerState, Tier
+
+# What a second of waiting may cost in probability of a good answer. Chosen: in balanced quality 40 s weigh as much as
+# one rung, so any of the models is loaded for a question that is its own, and none for one that another does as well.
+PRICE_PER_S: dict[str, float] = {"fast": 0.02, "balanced": 0.003, "best": 0.0003}
+ASSUMED, STEP_DOWN, STEP_UP = 0.75, 0.12, 0.015
+# Little, because what is expected is shrunk already, towards ASSUMED, where there are few outcomes.
+BELIEVE, ENOUGH = 3.0, 1.0
+# An answer's length in seconds where no outcome says, for the length of a queue.
+ANSWER_S = 10.0
+# As the machine room guesses before it has seen a load.
+START_S, READ_BYTES_PER_S, UNKNOWN_BYTES = 1.0, 500e6, 2**30
+UP = frozenset({ServerState.ready, ServerState.starting})
+
+Part = Literal["good", "load", "queue"]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What asking one model promises. `good` in [0, 1]; all else in seconds."""
+
+    spec: ModelSpec
+    good: float
+    load_s: float
+    queue_s: float
+    answer_s: float
+    """By how much its answers take longer than those of the others; negative when they are shorter."""
+    load_counts: bool
+
+    @property
+    def wait_s(self) -> float:
+        """Until the answer begins."""
+        return self.load_s + self.queue_s
+
+    def parts(self, price_per_s: float) -> dict[Part, float]:
+        """The terms of its worth, by what they come from."""
+        return {
+            "good": self.good - price_per_s * self.answer_s,
+            "load": -price_per_s * self.load_s if self.load_counts else 0.0,
+            "queue": -price_per_s * self.queue_s,
+        }
+
+    def worth(self, price_per_s: float) -> float:
+        """The sum of its parts."""
+        return sum(self.parts(price_per_s).values())
+
+
+def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> list[Prospect]:
+    """What asking each of `specs` promises, for a question that `tier` should answer; in the order of `specs`."""
+    fleet, expectations = situation.fleet, situation.expectations
+    domain = situation.classification.domain
+    good = _goodness({spec.id: assumed(spec.tier, tier, domain) for spec in specs}, expectations)
+    known = [e.seconds for spec in specs if (e := expectations.get(spec.id)) and e.seconds is not None]
+    usual_s = fmean(known) if known else 0.0
+    statuses = {spec.id: status_of(spec.id, fleet) for spec in specs}
+    load_counts = any(status is not None and status.state in UP for status in statuses.values())
+    found = []
+    for spec in specs:
+        expected = expectations.get(spec.id)
+        seconds = expected.seconds if expected else None
+        found.append(
+            Prospect(
+                spec=spec,
+                good=good[spec.id],
+                load_s=load_s(spec, statuses[spec.id], fleet),
+                queue_s=queue_s(statuses[spec.id], ANSWER_S if seconds is None else seconds),
+                answer_s=0.0 if seconds is None else seconds - usual_s,
+                load_counts=load_counts,
+            )
+        )
+    return found
+
+
+def decisive_part(chosen: Prospect, passed_over: Prospect, price_per_s: float) -> Part:
+    """What spoke most for `chosen` against `passed_over`."""
+    ours, theirs = chosen.parts(price_per_s), passed_over.parts(price_per_s)
+    return max(ours, key=lambda part: ours[part] - theirs[part])
+
+
+def assumed(tier: Tier, wanted: Tier, domain: Domain) -> float:
+    """How good a tier is taken to be where another one should answer, before anything was recorded."""
+    rungs = ladder(domain)
+    steps = rungs.index(tier) - rungs.index(wanted)
+    return ASSUMED + (STEP_DOWN * steps if steps < 0 else -STEP_UP * steps)
+
+
+def load_s(spec: ModelSpec, status: ModelStatus | None, fleet: FleetSnapshot) -> float:
+    """Seconds until the model is ready: 0 when it is, or when nothing is known of it."""
+    if status is None or status.state is ServerState.ready:
+        return 0.0
+    whole_s = status.load_s
+    if whole_s is None:
+        whole_s = START_S + (weights_bytes(spec) or UNKNOWN_BYTES) / READ_BYTES_PER_S
+    if status.state is ServerState.starting:
+        return whole_s * (1.0 - (0.5 if status.load_progress is None else status.load_progress))
+    return whole_s * (2.0 if _must_make_room(spec, fleet) else 1.0)
+
+
+def queue_s(status: ModelStatus | None, answer_s: float) -> float:
+    """Seconds until one of its places is free: 0 while one is."""
+    if status is None:
+        return 0.0
+    ahead = status.queue + status.active - status.slots + 1
+    return max(0, ahead) / status.slots * answer_s
+
+
+def _must_make_room(spec: ModelSpec, fleet: FleetSnapshot) -> bool:
+    if fleet.budget_bytes is None or fleet.used_bytes is None:
+        return False
+    return fleet.used_bytes + weights_bytes(spec) > fleet.budget_bytes
+
+
+def _goodness(assumptions: Mapping[str, float], expectations: Mapping[str, Expectation]) -> dict[str, float]:
+    recorded = {m: e for m in assumptions if (e := expectations.get(m)) is not None and e.support >= ENOUGH}
+    support = sum(e.support for e in recorded.values())
+    harder = min(0.0, sum(e.support * (e.good - assumptions[m]) for m, e in recorded.items()) / (BELIEVE + support))
+    good = {}
+    for model, assumption in assumptions.items():
+        here = assumption + harder
+        if (e := recorded.get(model)) is not None:
+            here += e.support / (e.support + BELIEVE) * (e.good - here)
+        good[model] = min(1.0, max(0.0, here))
+    return good

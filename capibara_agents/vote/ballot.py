@@ -1,0 +1,182 @@
+"""Counts the ballots: equal answers form a cluster, the likeliest cluster wins. Pure.
+
+`simple` gives every voter one vote. `weighted` counts each with its weight, a log-odds of being right: learned from
+recorded votes where there are any (weights.py), else the plan's. `confidence` also moves a weight by how likely the
+voter found its own words, where recorded runs have shown that this says something; elsewhere it is `weighted`.
+Free texts are rarely equal: there each candidate is supported by the others as far as they say the same (cosine
+similarity of embeddings, when they are given), and the one in their middle wins. What a text says about itself or
+about the vote is never read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from capibara_agents.answers import canonical, options, same
+from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Domain, Vote, Voting
+from capibara_agents.vote.tally import Equal, cluster_numbers, tally_of
+from capibara_agents.vote.weights import VoteWeights
+
+EQUAL = VoteWeights()
+MAX_CONTENT_CHARS = 100_000
+"""Of a longer text, its first and its last half of so many are read."""
+LEAST_WEIGHT = 0.01
+"""A voter below even chance is heard with almost no weight, but heard."""
+SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Matter:
+    """What is voted on."""
+
+    question: str
+    domain: Domain
+    wants_json: bool = False
+
+
+def pass_through(candidates: Sequence[Candidate]) -> Ballot:
+    """The ballot of an attempt in which one model was asked: nothing to weigh."""
+    answered = [c for c in candidates if c.has_answer]
+    return Ballot(
+        winner=answered[0].key if answered else None,
+        method="pass",
+        agreement=1.0 if answered else 0.0,
+        confidence=1.0 if answered else 0.0,
+        absent=_absent(candidates),
+    )
+
+
+def count(
+    candidates: Sequence[Candidate],
+    *,
+    matter: Matter,
+    method: Voting,
+    weights: Mapping[str, float],
+    similarity: Sequence[Sequence[float]] | None = None,
+    learned: VoteWeights = EQUAL,
+    equal: Equal = same,
+) -> Ballot:
+    """The ballot over `candidates`, in their order; ties go to the earlier one.
+
+    `weights` are prior log-odds by model, used where `learned` knows nothing of these voters. `similarity[i][j]` in
+    [-1, 1] is between answered candidates i and j, used for free text only. `equal` says when two answers are the
+    same. ValueError when a model has two candidates: it has one vote.
+    """
+    if len({c.model for c in candidates}) < len(candidates):
+        raise ValueError("a voter has one vote, and one of these has two candidates")
+    answered = [c for c in candidates if c.has_answer]
+    absent = _absent(candidates)
+    if not answered:
+        return Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent)
+    answers = [_answer(c, matter) for c in answered]
+    cast = [_weight(c, method, weights, learned, matter.domain) for c in answered]
+    cluster = cluster_numbers(answers, equal)
+    calibrated = False
+    if similarity is not None and len(answered) > 1 and all(a.kind is AnswerKind.text for a in answers):
+        winner, agreement = _most_supported(cast, similarity)
+        confidence = agreement * answers[winner].confidence
+    else:
+        # Where the voters' own probabilities move their weights, chances that were learned without them do not hold.
+        counts = method == "weighted" or (method == "confidence" and not learned.sureness)
+        chances = _chances(candidates, answers, matter, learned=learned, equal=equal) if counts else None
+        calibrated = chances is not None
+        winner, agreement = _heaviest(cast, cluster, answers, chances)
+        confidence = chances[cluster[winner]] if chances else agreement * answers[winner].confidence
+    return Ballot(
+        winner=answered[winner].key,
+        method=method,
+        agreement=round(agreement, 4),
+        confidence=round(confidence, 4),
+        calibrated=calibrated,
+        votes=tuple(
+            Vote(
+                model=c.model,
+                answer=_shortened(a),
+                weight=round(w, 4),
+                cluster=k,
+                evidence=learned.rounds if method != "simple" and c.model in learned.order else 0,
+            )
+            for c, a, w, k in zip(answered, answers, cast, cluster, strict=True)
+        ),
+        absent=absent,
+    )
+
+
+def _absent(candidates: Sequence[Candidate]) -> dict[str, str]:
+    return {c.model: c.error or "empty" for c in candidates if not c.has_answer}
+
+
+def _answer(candidate: Candidate, matter: Matter) -> Canonical:
+    return canonical(_said(candidate), question=matter.question, domain=matter.domain, wants_json=matter.wants_json)
+
+
+def _said(candidate: Candidate) -> str:
+    """The text of a candidate; of one that only calls tools, the calls without their ids."""
+    content = candidate.content
+    if len(content) > MAX_CONTENT_CHARS:
+        content = f"{content[: MAX_CONTENT_CHARS // 2]}\n{content[-(MAX_CONTENT_CHARS // 2) :]}"
+    if content.strip() or not candidate.tool_calls:
+        return content
+    return json.dumps([call.get("function") for call in candidate.tool_calls], sort_keys=True)
+
+
+def _weight(
+    candidate: Candidate, method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain
+) -> float:
+    if method == "simple":
+        return 1.0
+    weight = learned.weight(candidate.model, domain) if learned.learned else weights.get(candidate.model, 1.0)
+    weight = max(weight, LEAST_WEIGHT)
+    slope = learned.sureness.get(candidate.model, 0.0)
+    if method == "confidence" and candidate.mean_logprob is not None:
+        weight *= math.exp(slope * candidate.mean_logprob)
+    return weight
+
+
+def _chances(
+    candidates: Sequence[Candidate],
+    answers: Sequence[Canonical],
+    matter: Matter,
+    *,
+    learned: VoteWeights,
+    equal: Equal,
+) -> tuple[float, ...] | None:
+    """The learned chance of each cluster; None where these voters have not been learned about."""
+    if not learned.knows([c.model for c in candidates]):
+        return None
+    given: dict[str, Canonical | None] = dict.fromkeys((c.model for c in candidates), None)
+    given |= dict(zip((c.model for c in candidates if c.has_answer), answers, strict=True))
+    choices = tuple(options(matter.question).values())
+    tally = tally_of(given, domain=matter.domain, question=matter.question, choices=choices, equal=equal)
+    return learned.chances(tally)
+
+
+def _heaviest(
+    cast: Sequence[float], cluster: Sequence[int], answers: Sequence[Canonical], chances: Sequence[float] | None
+) -> tuple[int, float]:
+    totals: dict[int, float] = {}
+    for weight, number in zip(cast, cluster, strict=True):
+        totals[number] = totals.get(number, 0.0) + weight
+    best = max(totals, key=lambda number: (chances[number] if chances else totals[number], -number))
+    members = [i for i, number in enumerate(cluster) if number == best]
+    # Whoever marked the shared answer most clearly speaks for the cluster.
+    speaker = max(members, key=lambda i: (answers[i].confidence, cast[i], -i))
+    return speaker, totals[best] / sum(cast)
+
+
+def _most_supported(cast: Sequence[float], similarity: Sequence[Sequence[float]]) -> tuple[int, float]:
+    support = [
+        weight + sum(cast[j] * max(similarity[i][j], 0.0) for j in range(len(cast)) if j != i)
+        for i, weight in enumerate(cast)
+    ]
+    winner = max(range(len(cast)), key=lambda i: (support[i], -i))
+    return winner, min(support[winner] / sum(cast), 1.0)
+
+
+def _shortened(answer: Canonical) -> Canonical:
+    if len(answer.value) <= SHOWN_CHARS:
+        return answer
+    return answer.model_copy(update={"value": answer.value[:SHOWN_CHARS] + "…"})
