@@ -28,7 +28,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from capibara_agents.types import Value
-from capibara_agents.verify.sandbox_child import EXIT_NOT_LOCKED, EXIT_PRINTED_TOO_MUCH
+from capibara_agents.verify.sandbox_answer import EXIT_PRINTED_TOO_MUCH
+from capibara_agents.verify.sandbox_child import EXIT_NOT_LOCKED
 from capibara_agents.verify.sandbox_locks import MACHINES
 from capibara_agents.verify.sandbox_talk import MAX_FRAME_BYTES, Gone, frame
 

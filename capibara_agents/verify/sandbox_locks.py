@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import resource
+import select
 import signal
 import struct
 import tempfile
@@ -234,9 +235,12 @@ def hide_from_debuggers() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def end_with_parent() -> None:
-    """SIGKILL when the parent ends. A change of user forgets this, so it comes after that."""
+def end_with_parent(parent: int) -> None:
+    """SIGKILL when the parent ends; `parent` is its pidfd. A change of user forgets this, so it comes after that."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The kernel only tells of what is still to come.
+    if select.select([parent], [], [], 0)[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def be_killed_first() -> None:

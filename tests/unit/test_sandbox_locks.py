@@ -125,7 +125,10 @@ def test_processes_are_limited_for_nobody() -> None:
 
 
 def test_a_child_ends_with_its_parent() -> None:
-    program = "child = os.fork(); child or (locks.end_with_parent(), time.sleep(60)); print(child, flush=True)"
+    program = (
+        "own = os.pidfd_open(os.getpid()); child = os.fork(); "
+        "child or (locks.end_with_parent(own), time.sleep(60)); print(child, flush=True)"
+    )
     found = subprocess.run(
         [sys.executable, "-I", "-c", CHILD.replace("LOCK", program).replace("ATTEMPT", "os.kill(os.getpid(), 9)")],
         stdout=subprocess.PIPE, text=True, check=False, timeout=30,
