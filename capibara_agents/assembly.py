@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from capibara_agents import route as routing
+from capibara_agents import planning
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
@@ -29,6 +29,7 @@ from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Learner
+from capibara_agents.route import Situation
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.runtime.cpu import read_cpu
@@ -97,6 +98,11 @@ class House:
         return Models(self.fleet, load_wait_s=self.settings.runtime.load_wait_s)
 
     @cached_property
+    def cores(self) -> int:
+        """Physical cores that voters share."""
+        return read_cpu().cores
+
+    @cached_property
     def services(self) -> Services:
         from capibara_agents.graphs.capibara import Services  # noqa: PLC0415  (LangGraph takes a second to import)
 
@@ -108,6 +114,8 @@ class House:
             models=self.models,
             expect=self.learning.expect,
             ended=self.learning.ended,
+            weights=self.learning.weights,
+            cores=self.cores,
         )
 
     @cached_property
@@ -123,7 +131,7 @@ class House:
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
         situation = self._situation(self.classifier.classify(messages, request.sampling), request)
-        return situation.classification, routing.first_plan(situation)
+        return situation.classification, self._plan(situation)
 
     def explain(
         self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
@@ -131,17 +139,15 @@ class House:
         """As `decide`, as JSON with what spoke for it; the reason in the question's language unless one is given."""
         reading = self.classifier.read(messages, request.sampling)
         situation = self._situation(reading.classification, request)
-        plan = routing.first_plan(situation)
+        plan = self._plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
 
-    def _situation(self, classification: Classification, request: Request) -> routing.Situation:
-        return routing.Situation(
-            classification=classification,
-            request=request,
-            settings=self.settings,
-            fleet=self.fleet.snapshot(),
-            expectations=self.learning.expect(classification),
-        )
+    def _situation(self, classification: Classification, request: Request) -> Situation:
+        fleet, expected = self.fleet.snapshot(), self.learning.expect(classification)
+        return planning.situation_of(classification, request, self.settings, fleet, expected)
+
+    def _plan(self, situation: Situation) -> Plan:
+        return planning.first_plan(situation, self.learning.weights(), self.cores)
 
     def reload(self, settings: Settings) -> Difference:
         """Take over a new configuration of models, routing and machine room; what runs is not cut.

@@ -23,6 +23,7 @@ from capibara_agents.errors import StoreError
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
+from capibara_agents.vote import Round, Tally, judged_round, tally_of_ballot
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("capibara_request_id", default=None)
 """The id of the request that is being answered, set by the face that it came through."""
@@ -32,6 +33,7 @@ FILE_NAME = "requests.sqlite"
 MIN_VOTES = 3
 # Of the answers that passed their checks one in so many is learned from.
 PASSED_SHARE = 10
+KEPT_ROUNDS = 5_000
 
 
 class Part(Value):
@@ -54,6 +56,10 @@ class Run(Value):
     answered_by: str
     agreement: float = Field(1.0, ge=0, le=1)
     parts: tuple[Part, ...]
+    tally: Tally | None = Field(None, description="Of a vote: who agreed with whom, without their answers.")
+    known: dict[str, float] = Field(
+        default_factory=dict, description="Voter -> 1 or 0, where running its code told whether it is right."
+    )
 
 
 # ---------------------------------------------------------------- pure
@@ -90,7 +96,14 @@ def run_of(
         answered_by=answered.model,
         agreement=ballot.agreement,
         parts=tuple(parts),
+        tally=tally_of_ballot(ballot, domain=classification.domain) if len(ballot.votes) > 1 else None,
+        known={c.model: right for c in candidates if (right := _ran(c)) is not None},
     )
+
+
+def _ran(candidate: Candidate) -> float | None:
+    outcome = candidate.behaviour.details.get("outcome") if candidate.behaviour else None
+    return {"passed": 1.0, "failed": 0.0}.get(str(outcome))
 
 
 def outcomes_of_run(run: Run) -> tuple[Outcome, ...]:
@@ -119,6 +132,14 @@ def outcomes_of_feedback(run: Run, score: float) -> tuple[Outcome, ...]:
     same = agreed if run.answered_by in agreed else {run.answered_by}
     latest = {part.model: part for part in run.parts if part.model in same}
     return tuple(_outcome(run, part, good=(score + 1) / 2, origin="feedback") for part in latest.values())
+
+
+def round_of_run(run: Run, score: float | None = None) -> Round | None:
+    """The recorded vote of a run, by what running the code told or else by a person's score in [-1, 1]."""
+    if run.tally is None:
+        return None
+    good = run.known or ({} if score is None else {run.answered_by: (score + 1) / 2})
+    return judged_round(run.tally, good)
 
 
 def _outcome(run: Run, part: Part, *, good: float, origin: Origin, certainty: float = 1.0) -> Outcome:
@@ -199,6 +220,23 @@ class Journal:
         with self._door, self._table:
             self._table.execute("insert into feedback values (?, ?, ?, ?)", (request_id, time.time(), score, comment))
 
+    def add_round(self, request_id: str, played: Round) -> None:
+        """Write down a vote whose truth is known; of a request the last word counts."""
+        with self._door, self._table:
+            self._table.execute("insert or replace into rounds values (?, ?)", (request_id, played.model_dump_json()))
+            self._table.execute("delete from rounds where rowid <= (select max(rowid) from rounds) - ?", (KEPT_ROUNDS,))
+
+    def count_rounds(self) -> int:
+        """How many votes there are whose truth is known."""
+        with self._door, closing(self._table.cursor()) as cursor:
+            return int(cursor.execute("select count(*) from rounds").fetchone()[0])
+
+    def rounds(self) -> tuple[Round, ...]:
+        """All votes whose truth is known."""
+        with self._door, closing(self._table.cursor()) as cursor:
+            rows = cursor.execute("select played from rounds order by rowid").fetchall()
+        return tuple(Round.model_validate_json(row[0]) for row in rows)
+
     def close(self) -> None:
         """Let go of the file."""
         with self._door:
@@ -223,6 +261,7 @@ def _table(file: Path) -> sqlite3.Connection:
         "create table if not exists runs (number integer primary key autoincrement, request_id text unique, "
         "run text not null, signature blob not null)"
     )
+    table.execute("create table if not exists rounds (request_id text unique, played text not null)")
     table.execute("create table if not exists feedback (request_id text, at real, score real, comment text)")
     return table
 

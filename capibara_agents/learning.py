@@ -14,9 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from capibara_agents.errors import BadQuestion, CapibaraError, StoreError
-from capibara_agents.journal import REQUEST_ID, Journal, Run, outcomes_of_feedback, outcomes_of_run, run_of
+from capibara_agents.journal import (
+    REQUEST_ID,
+    Journal,
+    Run,
+    outcomes_of_feedback,
+    outcomes_of_run,
+    round_of_run,
+    run_of,
+)
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
+from capibara_agents.vote import ENOUGH_ROUNDS, VoteWeights, learn
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +59,8 @@ class Learning:
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
         self._closed = False
+        self._weights: VoteWeights | None = None
+        self._weighed = 0
 
     def expect(self, classification: Classification) -> Mapping[str, Expectation]:
         """What is expected of each model on a question; nothing when the learner fails."""
@@ -86,11 +97,19 @@ class Learning:
         if run is None:
             raise BadQuestion("No answered request of this id is remembered.", param="request_id", code="not_found")
         self._journal.note(request_id, score, comment)
+        self._note_round(run, score)
         outcomes = outcomes_of_feedback(run, score)
         with self._learn:
             report = self._learner.record(outcomes)
         models = [outcome.model for outcome in outcomes]
         return {"request_id": request_id, "score": score, "models": models, **report.model_dump(mode="json")}
+
+    def weights(self) -> VoteWeights:
+        """What recorded votes taught of the voters. Never waits for learning, except at its first call."""
+        if self._weights is None:
+            with self._learn:
+                self._weights = self._weights or self._weigh()
+        return self._weights
 
     def updates(self) -> tuple[Update, ...]:
         """What was learned so far, the oldest first."""
@@ -162,8 +181,26 @@ class Learning:
     def _write(self, run: Run) -> None:
         try:
             self._journal.put([run])
+            self._note_round(run)
         except Exception as error:  # noqa: BLE001  (a full disk must not end the thread)
             log.warning("a request could not be written down for feedback: %s", type(error).__name__)
+
+    def _note_round(self, run: Run, score: float | None = None) -> None:
+        """Keep a vote whose truth is known, and learn again when they have become a twentieth more."""
+        played = round_of_run(run, score)
+        if played is None:
+            return
+        self._journal.add_round(run.request_id, played)
+        known = self.weights().rounds or self._weighed
+        if self._journal.count_rounds() >= max(ENOUGH_ROUNDS, known + known // 20):
+            with self._learn:
+                self._weights = self._weigh()
+
+    def _weigh(self) -> VoteWeights:
+        rounds = self._journal.rounds()
+        self._weighed = len(rounds)
+        voters = dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked))
+        return learn(rounds, tuple(voters))
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
         try:

@@ -110,7 +110,7 @@ class GraphRunnable(Runnable[Input, AIMessage]):
         input: Input = None
         async for input in inputs:  # noqa: B007  (the last one counts)
             pass
-        messages, request = _read(input, config, {"stream": "eager", **kwargs})
+        messages, request = _read(input, config, {"stream": "auto", **kwargs})
         said = False
         async with aclosing(self.watch(messages, request, config)) as events:
             async for event in events:

@@ -67,6 +67,13 @@ def parse(name: str, source: str) -> PromptTemplate:
     return PromptTemplate(name, text.strip(), variables)
 
 
+def material(text: str, secret: str, max_chars: int) -> str:
+    """Foreign text for a prompt whose marks hold a secret: without the secret, and of a long one both ends."""
+    half = max_chars // 2
+    ends = text if len(text) <= max_chars else f"{text[:half]}\n[…]\n{text[-half:]}"
+    return ends.replace(secret, "")
+
+
 def apply(name: TemplateName | None, messages: Sequence[BaseMessage], reply: Language | None) -> list[BaseMessage]:
     """The conversation with the template before it; one system message, as many chat templates take only one."""
     if name is None:

@@ -33,6 +33,7 @@ Tier = Literal["fast_response", "balanced", "general", "multimodal", "complex"]
 Mode = Literal["single", "cascade", "consensus"]
 Level = Literal["simple", "medium", "complex"]
 Voting = Literal["simple", "weighted", "confidence"]
+Schedule = Literal["together", "turns"]
 TemplateName = Literal["general", "coding", "analysis", "creative", "technical"]
 
 VIRTUAL_MODELS: dict[str, Literal["auto", "single", "consensus"]] = {
@@ -85,10 +86,18 @@ class Request(Value):
     quality: Literal["fast", "balanced", "best"] = Field("balanced", description="Speed against quality.")
     deadline_s: float | None = Field(None, gt=0, description="Seconds after which whoever has answered decides.")
     fallback: bool = Field(False, description="May another model answer when the named one cannot?")
-    stream: Literal["off", "eager", "verified"] = Field(
-        "off", description="off: one answer; eager: tokens as they come; verified: only after the checks."
+    stream: Literal["off", "auto", "eager", "verified"] = Field(
+        "off",
+        description="off: one answer; auto: tokens as they come where one model answers; eager: the first voter's too, "
+        "while the others vote; verified: only after the checks.",
     )
-    tests: str | None = Field(None, description="Python code that the answer's code must pass.")
+    tests: str | None = Field(
+        None, max_length=200_000, description="Python code that the answer's code must pass; it is run in a sandbox."
+    )
+    synthesis: bool = Field(
+        False, description="After a vote on free text, let the strongest voter write one answer out of all."
+    )
+    judge: bool = Field(False, description="Let another model look at the answer too; its word never stands alone.")
     sampling: Sampling = Field(default_factory=Sampling, description="Passed to the model unchanged.")
 
 
@@ -154,7 +163,8 @@ class Plan(Value):
     """Which models are asked now, and who comes after them."""
 
     mode: Mode
-    models: tuple[str, ...] = Field(min_length=1, description="Asked in this attempt, side by side.")
+    models: tuple[str, ...] = Field(min_length=1, description="Asked in this attempt, in the order of their value.")
+    schedule: Schedule = Field("together", description="Several models side by side, or one after the other.")
     chain: tuple[str, ...] = Field((), description="Asked in later attempts, in this order.")
     tier: Tier
     weights: dict[str, float] = Field(default_factory=dict, description="A voter's prior weight, log-odds.")
@@ -164,6 +174,17 @@ class Plan(Value):
 
 
 # ---------------------------------------------------------------- generate
+
+SPARED = "spared"
+
+
+class Check(Value):
+    """One check of an answer. `reason` is a code of `texts/`; `details` are what was found, for the trace."""
+
+    name: str
+    passed: bool
+    reason: str = ""
+    details: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class Timings(Value):
@@ -202,6 +223,8 @@ class Candidate(Value):
     error_message: str = ""
     retry_after_s: float | None = None
     emitted: bool = Field(False, description="Tokens of it have already gone to the caller.")
+    part: Literal["answer", "synthesis"] = Field("answer", description="synthesis: written out of the voters' answers.")
+    behaviour: Check | None = Field(None, description="What running its code showed, where there was something to run.")
 
     @property
     def has_answer(self) -> bool:
@@ -209,7 +232,13 @@ class Candidate(Value):
 
     @property
     def key(self) -> str:
-        return f"{self.attempt}:{self.model}"
+        key = f"{self.attempt}:{self.model}"
+        return key if self.part == "answer" else f"{key}:{self.part}"
+
+    @property
+    def was_spared(self) -> bool:
+        """A voter that was not asked to the end: the others had decided."""
+        return self.error == SPARED
 
 
 # ---------------------------------------------------------------- vote
@@ -260,18 +289,10 @@ class Ballot(Value):
     calibrated: bool = Field(False, description="Whether confidence is a chance of being right that was learned.")
     votes: tuple[Vote, ...] = ()
     absent: dict[str, str] = Field(default_factory=dict, description="Voter -> error code.")
+    spared: tuple[str, ...] = Field((), description="Voters whose answers could not have changed, or not paid.")
 
 
 # ---------------------------------------------------------------- verify
-
-
-class Check(Value):
-    """One check of an answer. `reason` is a code of `texts/`; `details` are what was found, for the trace."""
-
-    name: str
-    passed: bool
-    reason: str = ""
-    details: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 class Verdict(Value):
@@ -282,6 +303,9 @@ class Verdict(Value):
     candidate: str | None = Field(description="Key of the candidate that is returned, or was judged.")
     final: bool = Field(description="True ends the run; False sends the question back to route.")
     degraded: bool = Field(False, description="Not the model, or not the voters, that were chosen first.")
+    held: bool | None = Field(
+        None, description="Of an answer that was streamed while others voted: whether the vote came out the same."
+    )
 
 
 # ---------------------------------------------------------------- the machine room, seen from the library

@@ -1,8 +1,9 @@
 """The state machine: classify -> route -> generate -> vote -> verify, and back to route while that can help.
 
-    START -> classify -> route -> generate (one per model, side by side) -> vote -> verify -> END
-                           ^                                                          |
-                           +--------------- rejected or failed, and more to ask ------+
+    START -> classify -> route -> generate (one branch a model) -> vote -> verify -> END
+                           ^         ^                              |        |
+                           |         +-- voters by turns: the next -+        |
+                           +------- rejected or failed, more to ask ---------+
 
 A node is named like the module that does its work, and writes the key named after its product. Services reach
 the nodes by closure; the context of a run is a `Request`, plain knobs only. verify also appends the answer that
@@ -12,14 +13,17 @@ it lets through to `messages`, where chat clients look for it.
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -28,10 +32,13 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send, StreamWriter
 from typing_extensions import TypedDict
 
+from capibara_agents import planning
 from capibara_agents import route as routing
+from capibara_agents import verify as checking
 from capibara_agents import vote as voting
 from capibara_agents.classify import Classifier
 from capibara_agents.embedder import Embedder
+from capibara_agents.graphs.panel import Panel
 from capibara_agents.models import Delta, Inquiry, Models
 from capibara_agents.outcome import settle
 from capibara_agents.settings import Settings
@@ -42,15 +49,22 @@ from capibara_agents.types import (
     Classification,
     Expectation,
     Fleet,
-    Language,
     Plan,
     Request,
+    Sampling,
     Verdict,
 )
-from capibara_agents.verify import judge
+from capibara_agents.verify import opinion as opinions
+from capibara_agents.verify import sandbox
+from capibara_agents.verify.behaviour import Runner
 
 # route, generate, vote, verify.
 STEPS_PER_ATTEMPT = 4
+# generate and vote once more, for each voter of an attempt and for a synthesis.
+STEPS_BY_TURNS = 2 * 6
+NO_TIME_S = 0.001
+# The chance that an answer of which nothing is known is right.
+UNKNOWN = 0.5
 _MAKING = threading.Lock()
 
 
@@ -77,9 +91,11 @@ class State(InputState):
     plan: Plan
     candidates: Annotated[list[Candidate], gather]
     ballot: Ballot
+    settled: str | None
     verdict: Verdict
     timings_ms: Annotated[dict[str, float], note]
     started_s: float
+    run: str
 
 
 class Task(TypedDict):
@@ -88,7 +104,10 @@ class Task(TypedDict):
     messages: list[AnyMessage]
     plan: Plan
     model: str
-    reply_language: Language | None
+    part: Literal["answer", "synthesis"]
+    run: str
+    question: str
+    classification: Classification
     deadline_s: float | None
 
 
@@ -103,6 +122,11 @@ class Services:
     models: Models
     expect: Callable[[Classification], Mapping[str, Expectation]] = lambda _: {}
     """What recorded outcomes let one expect of each model on a question."""
+    weights: Callable[[], voting.VoteWeights] = voting.VoteWeights
+    """What recorded votes taught of the voters."""
+    runner: Runner = sandbox
+    """Where code is run."""
+    cores: int = os.cpu_count() or 1
     ended: Callable[[Classification, Sequence[Candidate], Ballot, Verdict], None] = lambda *_: None
     """Told of every run that is over; never waits, never raises."""
 
@@ -123,19 +147,21 @@ def build(services: Services, *, checkpointer: Any = None) -> Graph:
     graph.add_edge("classify", "route")
     graph.add_conditional_edges("route", nodes.ask_all, ["generate"])
     graph.add_edge("generate", "vote")
-    graph.add_edge("vote", "verify")
+    graph.add_conditional_edges("vote", nodes.ask_on, ["generate", "verify"])
     graph.add_conditional_edges("verify", nodes.ask_again, {"route": "route", END: END})
     # Every attempt takes a model from the chain, which names each at most once, and one may be asked twice.
     attempts = 2 + (len(services.settings.models) if services else 0)
     compiled = graph.compile(checkpointer=checkpointer, name="capibara")
-    return compiled.with_config(recursion_limit=2 + STEPS_PER_ATTEMPT * attempts)
+    return compiled.with_config(recursion_limit=2 + STEPS_BY_TURNS + STEPS_PER_ATTEMPT * attempts)
 
 
 class Nodes:
-    """The five nodes and the two decisions between them. All are async: LangGraph sends others through a thread."""
+    """The five nodes and the three decisions between them. All are async: LangGraph sends others through a thread."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        # Nobody but the branches of generate holds a panel: it goes with them, however they end.
+        self._panels: weakref.WeakValueDictionary[str, Panel] = weakref.WeakValueDictionary()
 
     async def classify(self, state: InputState, runtime: Runtime[Request]) -> dict[str, Any]:
         """What is asked: language, domain, complexity, modality."""
@@ -145,7 +171,9 @@ class Nodes:
         return {
             "classification": classification,
             "candidates": None,
+            "settled": None,
             "started_s": started,
+            "run": secrets.token_hex(8),
             "timings_ms": {"classify": _ms_since(started)},
         }
 
@@ -154,64 +182,57 @@ class Nodes:
         started = time.monotonic()
         previous = _previous_plan(state)
         if previous is None:
-            situation = routing.Situation(
-                classification=state["classification"],
-                request=_request(runtime),
-                settings=self._services.settings,
-                fleet=self._services.fleet.snapshot(),
-                expectations=self._services.expect(state["classification"]),
+            services = self._services
+            situation = planning.situation_of(
+                state["classification"],
+                _request(runtime),
+                services.settings,
+                services.fleet.snapshot(),
+                services.expect(state["classification"]),
             )
-            plan = routing.first_plan(situation)
+            plan = planning.first_plan(situation, services.weights(), services.cores)
         else:
             plan = routing.next_plan(previous, _own(state))
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
         return {"plan": plan, "timings_ms": {"route": _ms_since(started)}}
 
     async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
-        """One branch of generate for each model of the plan."""
-        limit = _request(runtime).deadline_s
-        left = None if limit is None else max(limit - (time.monotonic() - state["started_s"]), 0.001)
-        return [
-            Send(
-                "generate",
-                Task(
-                    messages=state["messages"],
-                    plan=state["plan"],
-                    model=model,
-                    reply_language=state["classification"].reply_language,
-                    deadline_s=left,
-                ),
-            )
-            for model in state["plan"].models
-        ]
+        """One branch of generate for each model of the plan; by turns, for the first of them."""
+        plan = state["plan"]
+        messages: list[Any] = state["messages"]
+        if plan.attempt > 1 and not state["verdict"].accepted:
+            classification = state["classification"]
+            language = classification.reply_language or classification.language
+            messages = checking.asked_anew(messages, checking.correction(state["verdict"].checks, language))
+        models = plan.models if plan.schedule == "together" else plan.models[:1]
+        left_s = _left_s(state, _request(runtime))
+        return [Send("generate", _task(state, model, messages, left_s)) for model in models]
 
     async def generate(self, state: Task, runtime: Runtime[Request]) -> dict[str, Any]:
         """Ask one model; its candidate is an answer or says why there is none."""
         request, plan = _request(runtime), state["plan"]
-        sampling = request.sampling
-        if _needs_confidence(plan, request):
-            sampling = sampling.model_copy(update={"logprobs": True})
-        inquiry = Inquiry(
-            spec=self._services.settings.spec(state["model"]),
-            attempt=plan.attempt,
-            messages=apply_template(request.template, state["messages"], state["reply_language"]),
-            sampling=sampling,
-            deadline_s=state["deadline_s"],
-        )
         # A cascade or a vote may yet choose another answer than this one.
-        live = request.stream == "eager" and plan.mode == "single"
-        emit = _emitter(runtime.stream_writer) if live else None
-        candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
-        if not request.sampling.logprobs:
-            candidate = candidate.model_copy(update={"logprobs": ()})
-        runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate)})
+        live = state["part"] == "answer" and _is_live(plan, state["model"], request)
+        answer = self._answer(state, request, _emitter(runtime.stream_writer) if live else None)
+        progress: dict[str, Any] = {}
+        if plan.mode == "consensus" and plan.schedule == "together" and len(plan.models) > 1:
+            panel = self._panels.get(state["run"])
+            if panel is None:
+                panel = Panel(plan, lambda candidates: self._is_decided(state, request, candidates))
+                self._panels[state["run"]] = panel
+            candidate = await panel.ask(state["model"], answer, streams=live)
+            progress = {"answered": len(panel.answers), "asked": len(plan.models)}
+        else:
+            candidate = await answer
+        runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate), **progress})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
     async def vote(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Weigh the candidates of the latest attempt; a single one passes through."""
         started = time.monotonic()
         plan, request = state["plan"], _request(runtime)
-        candidates = _of_attempt(_own(state), plan)
+        candidates = [c for c in _of_attempt(_own(state), plan) if c.part == "answer"]
+        settled = await self._settled(state) if state["settled"] is None else state["settled"]
         if plan.mode != "consensus" or len(plan.models) == 1:
             ballot = voting.pass_through(candidates)
         else:
@@ -221,22 +242,47 @@ class Nodes:
                 method=request.voting,
                 weights=plan.weights,
                 similarity=self._similarity(candidates),
+                learned=self._services.weights(),
+                runs=_runs(candidates, last_user_text(state["messages"]), settled),
             )
+            spared = [model for model in plan.models if model not in {c.model for c in candidates}]
+            ballot = ballot.model_copy(update={"spared": (*ballot.spared, *spared)})
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
-        return {"ballot": ballot, "timings_ms": {"vote": _ms_since(started)}}
+        return {"ballot": ballot, "settled": settled, "timings_ms": {"vote": _ms_since(started)}}
+
+    async def ask_on(self, state: State, runtime: Runtime[Request]) -> list[Send] | str:
+        """By turns the next voter, while asking on pays; a synthesis, where one is wanted; or on to verify."""
+        plan, request = state["plan"], _request(runtime)
+        left_s = _left_s(state, request)
+        if plan.mode != "consensus" or len(plan.models) == 1 or left_s == NO_TIME_S:
+            return "verify"
+        candidates = _of_attempt(_own(state), plan)
+        if plan.schedule == "turns":
+            heard = [c for c in candidates if c.part == "answer"]
+            runs = _runs(heard, last_user_text(state["messages"]), state["settled"] or "")
+            following = self._next_voter(plan, request, _matter(state), heard, runs)
+            if following is not None:
+                return [Send("generate", _task(state, following, state["messages"], left_s))]
+        is_written = any(c.part == "synthesis" for c in candidates)
+        if request.synthesis and not is_written and voting.can_be_written(state["ballot"]):
+            return [Send("generate", self._writing(state, candidates, left_s))]
+        return "verify"
 
     async def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Check the winner; the answer that is let through joins the conversation."""
         started = time.monotonic()
-        candidates = _own(state)
-        verdict = judge(
+        candidates, request = _own(state), _request(runtime)
+        verdict = checking.judge(
             candidates,
             plan=state["plan"],
             ballot=state["ballot"],
             classification=state["classification"],
-            request=_request(runtime),
+            request=request,
             max_attempts=self._services.settings.routing.max_attempts,
+            background=_background(state),
         )
+        if request.judge and verdict.final and verdict.candidate is not None:
+            verdict = await self._with_opinion(state, request, verdict)
         runtime.stream_writer({"event": "verdict", "verdict": verdict.model_dump(mode="json")})
         if verdict.final:
             self._services.ended(state["classification"], candidates, state["ballot"], verdict)
@@ -250,6 +296,73 @@ class Nodes:
         """Back to route, or done."""
         return END if state["verdict"].final else "route"
 
+    # ---------------------------------------------------------------- effects
+
+    async def _answer(self, task: Task, request: Request, emit: Any) -> Candidate:
+        """One model's candidate, with what running its code showed."""
+        plan = task["plan"]
+        sampling = request.sampling
+        if _needs_confidence(plan, request):
+            sampling = sampling.model_copy(update={"logprobs": True})
+        messages: list[Any] = task["messages"]
+        if task["part"] == "answer":
+            messages = apply_template(request.template, messages, task["classification"].reply_language)
+        inquiry = Inquiry(
+            spec=self._services.settings.spec(task["model"]),
+            attempt=plan.attempt,
+            messages=messages,
+            sampling=sampling,
+            deadline_s=task["deadline_s"],
+        )
+        candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
+        changes: dict[str, Any] = {"part": task["part"]}
+        if not request.sampling.logprobs:
+            changes["logprobs"] = ()
+        program = checking.trial(candidate.content, task["question"], request.tests) if candidate.has_answer else None
+        if program is not None:
+            changes["behaviour"] = checking.behaves(await asyncio.to_thread(self._services.runner.run, program))
+        return candidate.model_copy(update=changes)
+
+    async def _settled(self, state: State) -> str:
+        """What running the code of the question gives, where it asks for that; else empty."""
+        question = last_user_text(state["messages"])
+        if checking.find_print_question(question) is None:
+            return ""
+        evaluate = self._services.runner.evaluate
+        return await asyncio.to_thread(checking.settle_print_question, question, evaluate) or ""
+
+    async def _with_opinion(self, state: State, request: Request, verdict: Verdict) -> Verdict:
+        """The verdict with another model's opinion as its last check; as it was, where nobody has one."""
+        winner = next(c for c in _own(state) if c.key == verdict.candidate)
+        plan, classification, ballot = state["plan"], state["classification"], state["ballot"]
+        others = (*plan.models, *plan.chain, *(spec.id for spec in self._services.settings.models))
+        judge = next((model for model in others if model != winner.model), None)
+        left_s = _left_s(state, request)
+        if judge is None or left_s == NO_TIME_S or not winner.content:
+            return verdict
+        secret = secrets.token_hex(8)
+        prompt = opinions.question_to_judge(
+            last_user_text(state["messages"]), winner.content, secret=secret, language=classification.language
+        )
+        inquiry = Inquiry(
+            spec=self._services.settings.spec(judge),
+            attempt=plan.attempt,
+            messages=[HumanMessage(prompt)],
+            sampling=Sampling(temperature=0.0),
+            deadline_s=left_s,
+        )
+        reply = await self._services.models.ask(inquiry, config=get_config())
+        if reply.error:
+            return verdict
+        signs = opinions.signs_of(
+            verdict.checks, agreement=ballot.agreement if len(ballot.votes) > 1 else None, sure_of_words=None
+        )
+        before = ballot.confidence if ballot.votes else UNKNOWN
+        check = opinions.judged(before, opinions.opinion(reply.content, secret=secret), signs)
+        return verdict.model_copy(
+            update={"checks": (*verdict.checks, check), "accepted": verdict.accepted and check.passed}
+        )
+
     def _similarity(self, candidates: Sequence[Candidate]) -> list[list[float]] | None:
         contents = [c.content for c in candidates if c.has_answer]
         if len(contents) < 2:
@@ -258,12 +371,95 @@ class Nodes:
         similarity: list[list[float]] = (vectors @ vectors.T).tolist()
         return similarity
 
+    # ---------------------------------------------------------------- decisions over services
+
+    def _is_decided(self, task: Task, request: Request, candidates: Sequence[Candidate]) -> bool:
+        """Whether the voters who have not answered yet cannot change the outcome, or are not worth waiting for."""
+        runs = _runs(candidates, task["question"], "")
+        matter = _matter_of(task["question"], task["classification"])
+        return self._next_voter(task["plan"], request, matter, candidates, runs) is None
+
+    def _next_voter(
+        self, plan: Plan, request: Request, matter: voting.Matter, heard: Sequence[Candidate], runs: voting.Runs
+    ) -> str | None:
+        remaining = [model for model in plan.models if model not in {c.model for c in heard}]
+        return voting.next_voter(
+            voting.said(heard, matter, runs=runs),
+            remaining,
+            self._services.weights(),
+            prior=plan.weights,
+            min_voters=min(request.min_voters, len(plan.models)),
+        )
+
+    def _writing(self, state: State, candidates: Sequence[Candidate], left_s: float | None) -> Task:
+        """The task of whoever writes one answer out of all: the strongest voter who answered."""
+        answered = [c for c in candidates if c.has_answer]
+        prompt = voting.question_to_writer(
+            last_user_text(state["messages"]),
+            answered,
+            secret=secrets.token_hex(8),
+            language=state["classification"].reply_language,
+        )
+        task = _task(state, answered[0].model, [HumanMessage(prompt)], left_s)
+        return {**task, "part": "synthesis"}
+
 
 def _needs_confidence(plan: Plan, request: Request) -> bool:
     """Whether how sure the models are of their words decides something; with tools they do not say."""
     if plan.mode == "consensus":
         return request.voting == "confidence"
     return plan.mode == "cascade" and not request.sampling.tools
+
+
+def _is_live(plan: Plan, model: str, request: Request) -> bool:
+    """Whether tokens go to the caller as they come: of a model that answers alone, or, asked for, of the leader."""
+    if plan.mode == "single":
+        return request.stream in ("auto", "eager")
+    leads = plan.mode == "consensus" and plan.attempt == 1 and model == plan.models[0]
+    return leads and request.stream == "eager"
+
+
+def _left_s(state: State, request: Request) -> float | None:
+    """Seconds until the request's deadline; None without one, NO_TIME_S when it is over."""
+    if request.deadline_s is None:
+        return None
+    return max(request.deadline_s - (time.monotonic() - state["started_s"]), NO_TIME_S)
+
+
+def _task(state: State, model: str, messages: list[Any], left_s: float | None) -> Task:
+    return Task(
+        messages=messages,
+        plan=state["plan"],
+        model=model,
+        part="answer",
+        run=state["run"],
+        question=last_user_text(state["messages"]),
+        classification=state["classification"],
+        deadline_s=left_s,
+    )
+
+
+def _runs(candidates: Sequence[Candidate], question: str, settled: str) -> voting.Runs:
+    """What running code showed of each: their own, or the question's."""
+    proven: set[str] = set()
+    refuted: set[str] = set()
+    for candidate in candidates:
+        if not candidate.has_answer:
+            continue
+        behaviour = candidate.behaviour
+        if settled:
+            right = checking.says_what_it_prints(candidate.content, question, settled).passed
+            (proven if right else refuted).add(candidate.key)
+        elif behaviour is not None and behaviour.details.get("outcome") in ("passed", "failed"):
+            (proven if behaviour.passed else refuted).add(candidate.key)
+    return voting.Runs(frozenset(proven), frozenset(refuted))
+
+
+def _background(state: State) -> checking.Background:
+    system = "\n".join(str(m.text) for m in state["messages"] if m.type == "system")
+    return checking.Background(
+        question=last_user_text(state["messages"]), system=system, settled=state["settled"] or None
+    )
 
 
 def _request(runtime: Runtime[Request]) -> Request:
@@ -291,12 +487,11 @@ def _own(state: State) -> list[Candidate]:
 
 
 def _matter(state: State) -> voting.Matter:
-    classification = state["classification"]
-    return voting.Matter(
-        question=last_user_text(state["messages"]),
-        domain=classification.domain,
-        wants_json=classification.wants_json,
-    )
+    return _matter_of(last_user_text(state["messages"]), state["classification"])
+
+
+def _matter_of(question: str, classification: Classification) -> voting.Matter:
+    return voting.Matter(question=question, domain=classification.domain, wants_json=classification.wants_json)
 
 
 def last_user_text(messages: Sequence[BaseMessage]) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 from langchain_core.messages import BaseMessage
 
-from capibara_agents import route as routing
+from capibara_agents import planning
 from capibara_agents.classify import Reading
 from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Vector
@@ -34,6 +34,7 @@ from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
+from capibara_agents.route import Situation
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
 from capibara_agents.types import (
@@ -378,7 +379,7 @@ class FakeLearner:
 class FakeHouse:
     """A house over fakes, with the real graph, models, runnable and LiteLLM Router."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, *, checkpointer: Any = None) -> None:
+    def __init__(self, settings: Settings, upstream: Upstream, *, checkpointer: Any = None, cores: int = 8) -> None:
         self.settings = settings
         self.upstream = upstream
         self.fleet = FakeFleet(settings, upstream.url)
@@ -396,6 +397,8 @@ class FakeHouse:
             models=self.models,
             expect=self.learning.expect,
             ended=self.learning.ended,
+            weights=self.learning.weights,
+            cores=cores,
         )
         self.graph: Graph = build(services, checkpointer=checkpointer)
         self.capibara = GraphRunnable(lambda: self.graph)
@@ -403,7 +406,7 @@ class FakeHouse:
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
         situation = self._situation(self.classifier.classify(messages, request.sampling), request)
-        return situation.classification, routing.first_plan(situation)
+        return situation.classification, self._plan(situation)
 
     def explain(
         self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
@@ -411,7 +414,7 @@ class FakeHouse:
         """As decide, as JSON."""
         reading = self.classifier.read(messages, request.sampling)
         situation = self._situation(reading.classification, request)
-        plan = routing.first_plan(situation)
+        plan = self._plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
 
     @cached_property
@@ -420,9 +423,12 @@ class FakeHouse:
         shipped = [e for e in shipped_exemplars() if e.domain == "sql"][:10]
         return ExemplarStore.open(self.settings.data_dir / "exemplars", self.embedder, shipped=shipped)
 
-    def _situation(self, found: Classification, request: Request) -> routing.Situation:
-        expectations = self.learning.expect(found)
-        return routing.Situation(found, request, self.settings, self.fleet.snapshot(), expectations)
+    def _situation(self, found: Classification, request: Request) -> Situation:
+        expected = self.learning.expect(found)
+        return planning.situation_of(found, request, self.settings, self.fleet.snapshot(), expected)
+
+    def _plan(self, situation: Situation) -> Plan:
+        return planning.first_plan(situation, self.learning.weights(), 8)
 
     def close(self) -> None:
         """End the background loop, the learning and the store."""

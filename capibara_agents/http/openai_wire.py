@@ -44,8 +44,10 @@ class Options(BaseModel):
     quality: str | None = None
     deadline_s: float | None = None
     fallback: bool | None = None
-    stream: Literal["eager", "verified"] = "eager"
+    stream: Literal["auto", "eager", "verified"] = "auto"
     tests: str | None = None
+    synthesis: bool | None = None
+    judge: bool | None = None
 
 
 class ChatBody(BaseModel):
@@ -123,8 +125,6 @@ def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
 
 def request_of(values: dict[str, Any]) -> Request:
     """The fields of Request; BadQuestion names the wrong one as it stands in the body."""
-    if values.get("tests") is not None:
-        raise _unsupported("capibara.tests", "This service does not run tests against an answer yet.")
     try:
         return read_request(values)
     except BadQuestion as error:

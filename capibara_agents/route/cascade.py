@@ -41,7 +41,7 @@ def cascade_pays(situation: Situation, order: Sequence[ModelSpec], chosen: Model
         is_doubtful(situation.classification)
         and situation.classification.complexity_level == "medium"
         and request.quality == "balanced"
-        and request.stream != "eager"
+        and request.stream not in ("auto", "eager")
         and request.deadline_s is None
         and not situation.classification.wants_tools
         and draft.id != chosen.id

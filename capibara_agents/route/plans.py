@@ -10,7 +10,7 @@ from capibara_agents.route.able import able, runnable_now
 from capibara_agents.route.cascade import cascade_pays, climb
 from capibara_agents.route.situation import Situation
 from capibara_agents.route.table import Wanted, wanted
-from capibara_agents.route.votes import chosen_voters, voters_that_pay, weights_of
+from capibara_agents.route.votes import chosen_voters, voters_that_pay
 from capibara_agents.route.worth import PRICE_PER_S, Prospect, decisive_part, prospects
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, Mode, Plan, Reason, Request, Tier
@@ -83,8 +83,8 @@ def _asked_mode(request: Request) -> Mode | None:
 def _decided(situation: Situation, *, may_change_mode: bool) -> Plan:
     """One model, unless a vote or a draft pays and the request leaves that open."""
     if may_change_mode and situation.settings.routing.consensus:
-        voters = voters_that_pay(situation.expectations)
-        if len(voters) > 1:
+        voters = voters_that_pay(situation)
+        if voters:
             return _vote_of(situation, voters)
     choice = _choose(situation)
     if may_change_mode:
@@ -232,7 +232,6 @@ def _vote(situation: Situation, voters: Sequence[ModelSpec], preferred: Sequence
         models=ids,
         chain=tuple(spec.id for spec in preferred if spec.id not in ids),
         tier=voters[0].tier,
-        weights=weights_of(ids, situation.expectations),
         first_choice=ids[0],
         reason=Reason(code=code, values={**_question(situation), "count": len(ids), "models": ", ".join(ids)}),
     )

@@ -19,3 +19,5 @@ class Situation:
     fleet: FleetSnapshot
     expectations: Mapping[str, Expectation] = field(default_factory=dict)
     """What recorded outcomes let one expect of each model here, by id; a model without any is not in it."""
+    admitted: tuple[str, ...] = ()
+    """Voters whose vote is expected to beat the best of them alone; see vote/policy.py."""

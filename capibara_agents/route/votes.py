@@ -1,26 +1,30 @@
-"""Who votes, with what weight, and whether a vote pays when nobody asked for one."""
+"""Who votes, and whether a vote that nobody asked for may be held now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from capibara_agents.errors import BadQuestion, UnknownModel
+from capibara_agents.route.able import able
+from capibara_agents.route.situation import Situation
 from capibara_agents.settings import ModelSpec, Settings
-from capibara_agents.types import Expectation, Request
+from capibara_agents.types import Request, ServerState
 
 
-def voters_that_pay(expectations: Mapping[str, Expectation]) -> tuple[str, ...]:
-    """The models whose vote is expected to beat the best of them alone; () when none is.
+def voters_that_pay(situation: Situation) -> tuple[str, ...]:
+    """The admitted voters if a vote that nobody asked for may be held now; () when not.
 
-    Always () so far: among models as unequal as these a vote loses against the best one, and nothing that is recorded
-    says where it would not.
+    Not where somebody waits for tokens as they come, for speed or for a deadline, nor for a call of tools; and only
+    among models that are ready: loading one for its vote does not pay.
     """
-    return ()
-
-
-def weights_of(voters: Sequence[str], expectations: Mapping[str, Expectation]) -> dict[str, float]:
-    """Each voter's weight. Equal until outcomes say more: an invented weight would be worse than none."""
-    return dict.fromkeys(voters, 1.0)
+    request = situation.request
+    hurried = request.stream in ("auto", "eager") or request.quality == "fast" or request.deadline_s is not None
+    if hurried or situation.classification.wants_tools:
+        return ()
+    able_ids = {spec.id for spec in able(situation, situation.settings.models)}
+    ready = {status.id for status in situation.fleet.models if status.state is ServerState.ready}
+    voters = tuple(model for model in situation.admitted if model in able_ids & ready)
+    return voters if len(voters) > 1 else ()
 
 
 def named_voters(request: Request, settings: Settings) -> list[str]:
@@ -37,13 +41,13 @@ def named_voters(request: Request, settings: Settings) -> list[str]:
 
 
 def chosen_voters(
-    request: Request, settings: Settings, able: Sequence[ModelSpec], by_preference: Sequence[ModelSpec]
+    request: Request, settings: Settings, takers: Sequence[ModelSpec], by_preference: Sequence[ModelSpec]
 ) -> list[ModelSpec]:
     """Those who vote: the named ones that can take the request, else the best suited, `max_voters` of them."""
     if not request.voters:
         return list(by_preference[: request.max_voters])
     named = named_voters(request, settings)
-    voters = [spec for spec in able if spec.id in named]
+    voters = [spec for spec in takers if spec.id in named]
     if not voters:
         raise BadQuestion("None of the voters can take this request.", param="capibara.voters")
     return voters

@@ -1,7 +1,20 @@
 """Checks an answer, cheapest check first, and says what becomes of it."""
 
-from capibara_agents.verify.again import correction
+from capibara_agents.verify.again import asked_anew, correction
+from capibara_agents.verify.behaviour import behaves, trial
 from capibara_agents.verify.checks import Background, examine
 from capibara_agents.verify.judgement import judge
+from capibara_agents.verify.prints import find_print_question, says_what_it_prints, settle_print_question
 
-__all__ = ["Background", "correction", "examine", "judge"]
+__all__ = [
+    "Background",
+    "asked_anew",
+    "behaves",
+    "correction",
+    "examine",
+    "find_print_question",
+    "judge",
+    "says_what_it_prints",
+    "settle_print_question",
+    "trial",
+]

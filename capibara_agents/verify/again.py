@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from langchain_core.messages import BaseMessage
+
 from capibara_agents.texts import sentence
 from capibara_agents.types import Check, Language
 
@@ -17,6 +19,22 @@ def correction(checks: Sequence[Check], language: Language) -> str:
         return ""
     reasons = "\n".join(f"- {_reason(check, language)}" for check in failed[:MAX_REASONS])
     return sentence("again.correct", language, reasons=reasons)
+
+
+def can_be_told(checks: Sequence[Check]) -> bool:
+    """Whether something failed that a model can mend when it is told."""
+    return any(not check.passed and check.reason in _TOLD for check in checks)
+
+
+def asked_anew(messages: Sequence[BaseMessage], note: str) -> list[BaseMessage]:
+    """The conversation with a note at the end of its last question; chat templates want the roles to alternate."""
+    last = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].type == "human"), None)
+    if last is None or not note:
+        return list(messages)
+    question = messages[last]
+    content = question.content
+    noted = f"{content}\n\n{note}" if isinstance(content, str) else [*content, {"type": "text", "text": note}]
+    return [*messages[:last], question.model_copy(update={"content": noted}), *messages[last + 1 :]]
 
 
 # How sure a draft was of its words is nothing that a model could mend, and an appeal is not worth a reply.
@@ -38,6 +56,7 @@ _TOLD = frozenset(
         "verify.arithmetic",
         "verify.code",
         "verify.sql",
+        "verify.prints",
         "verify.sandbox.tests_failed",
         "verify.sandbox.example_differs",
         "verify.sandbox.raised",

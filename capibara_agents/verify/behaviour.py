@@ -21,7 +21,11 @@ class Runner(Protocol):
     """Whatever runs a program where it can do no harm."""
 
     def run(self, program: Program, limits: Limits | None = None) -> RunResult:
-        """Runs it and says how that went. Blocks; raises sandbox.NotAvailable where nothing can be run."""
+        """Runs it and says how that went. Blocks; never raises."""
+        ...
+
+    def evaluate(self, source: str, expression: str = "", limits: Limits | None = None) -> RunResult:
+        """Runs the code of a question as a program. Blocks; never raises."""
         ...
 
 

@@ -13,6 +13,7 @@ from capibara_agents.verify.arithmetic import right_arithmetic
 from capibara_agents.verify.code import parses
 from capibara_agents.verify.leaks import no_appeal, no_leak
 from capibara_agents.verify.loops import no_loop
+from capibara_agents.verify.prints import says_what_it_prints
 from capibara_agents.verify.prose import prose
 from capibara_agents.verify.refusal import no_refusal
 from capibara_agents.verify.schema import matches, valid_json
@@ -29,10 +30,11 @@ DRAFT_MIN_LOGPROB = -0.7
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What an answer is held against: the text of the last question, and of the system prompt."""
+    """What an answer is held against: the last question, the system prompt, what the question's code gave."""
 
     question: str = ""
     system: str = ""
+    settled: str | None = None
 
 
 NOTHING_KNOWN = Background()
@@ -67,6 +69,8 @@ def _checks(
     yield no_leak(content, question, background.system)
     yield no_appeal(content, question)
     yield from _of_substance(content, question, classification)
+    if background.settled is not None:
+        yield says_what_it_prints(content, question, background.settled)
     if classification.reply_language is not None:
         yield reply_language(content, classification.reply_language)
 

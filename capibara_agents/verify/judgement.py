@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from capibara_agents.types import Ballot, Candidate, Check, Classification, Plan, Request, Verdict
+from capibara_agents.verify.again import can_be_told
 from capibara_agents.verify.checks import NOTHING_KNOWN, Background, examine, sure_draft
 
 # Errors that another model, or another try, cannot mend: the request itself is wrong, or its time is over.
@@ -21,11 +22,10 @@ class _Case:
     classification: Classification
     request: Request
     background: Background
-    found: Mapping[str, Sequence[Check]] = field(default_factory=dict)
 
     def checks(self, candidate: Candidate) -> tuple[Check, ...]:
         own = examine(candidate, self.classification, self.request, self.background)
-        return (*own, *self.found.get(candidate.key, ()))
+        return own if candidate.behaviour is None else (*own, candidate.behaviour)
 
 
 def judge(
@@ -37,32 +37,45 @@ def judge(
     request: Request,
     max_attempts: int,
     background: Background = NOTHING_KNOWN,
-    found: Mapping[str, Sequence[Check]] | None = None,
 ) -> Verdict:
-    """The verdict on the latest attempt, given all candidates so far.
+    """The verdict on the latest attempt, given all candidates so far."""
+    case = _Case(classification, request, background)
+    missing = any(c.error for c in candidates if c.part == "answer" and not c.was_spared)
+    degraded = missing or _too_few_voted(plan, ballot, request)
 
-    `found` holds checks that needed an effect, a run of the code say, by the candidate's key.
-    """
-    case = _Case(classification, request, background, found or {})
-    degraded = any(c.error for c in candidates) or _too_few_voted(plan, ballot, request)
-    winner = next((c for c in candidates if c.key == ballot.winner), None)
-
-    def best_there_is() -> Verdict:
-        judged = [(c, case.checks(c)) for c in _with_text(candidates)]
-        return _best_there_is(judged, plan, ballot, degraded=degraded)
-
-    if winner is not None:
-        checks = case.checks(winner)
-        if _is_draft(plan):
-            checks = (*checks, sure_draft(winner))
+    spoken = next((c for c in candidates if c.emitted and plan.mode == "consensus"), None)
+    if spoken is not None:
+        return _of_what_was_said(spoken, case.checks(spoken), ballot, degraded=degraded)
+    checked = [(c, case.checks(c)) for c in _to_be_judged(candidates, plan, ballot)]
+    if checked and _is_draft(plan):
+        checked = [(c, (*checks, sure_draft(c))) for c, checks in checked]
+    for candidate, checks in checked:
         if all(check.passed for check in checks):
-            return Verdict(accepted=True, checks=checks, candidate=winner.key, final=True, degraded=degraded)
-        if not _may_ask_again(candidates, plan, max_attempts):
-            return best_there_is()
-        return Verdict(accepted=False, checks=checks, candidate=winner.key, final=False, degraded=degraded)
-    if _may_ask_again(candidates, plan, max_attempts):
-        return Verdict(accepted=False, candidate=None, final=False, degraded=degraded)
-    return best_there_is()
+            return Verdict(accepted=True, checks=checks, candidate=candidate.key, final=True, degraded=degraded)
+    told = any(can_be_told(checks) for _, checks in checked)
+    if _may_ask_again(candidates, plan, max_attempts, told=told):
+        rejected, checks = checked[-1] if checked else (None, ())
+        key = rejected.key if rejected else None
+        return Verdict(accepted=False, checks=checks, candidate=key, final=False, degraded=degraded)
+    judged = [(c, case.checks(c)) for c in _with_text(candidates)]
+    return _best_there_is(judged, plan, ballot, degraded=degraded)
+
+
+def _to_be_judged(candidates: Sequence[Candidate], plan: Plan, ballot: Ballot) -> list[Candidate]:
+    """What the attempt comes to: a synthesis, where one was written, and behind it the winner."""
+    synthesis = (c for c in candidates if c.part == "synthesis" and c.attempt == plan.attempt and c.has_answer)
+    return [*synthesis, *(c for c in candidates if c.key == ballot.winner)]
+
+
+def _of_what_was_said(spoken: Candidate, checks: tuple[Check, ...], ballot: Ballot, *, degraded: bool) -> Verdict:
+    """On a leader whose words the caller has already seen: they are the answer, held by the vote or not."""
+    if spoken.error:
+        return Verdict(accepted=False, candidate=None, final=True, degraded=True)
+    clusters = {vote.model: vote.cluster for vote in ballot.votes}
+    winner = next((model for model in clusters if ballot.winner == f"{spoken.attempt}:{model}"), spoken.model)
+    held = ballot.winner == spoken.key or clusters.get(winner) == clusters.get(spoken.model)
+    accepted = held and all(check.passed for check in checks)
+    return Verdict(accepted=accepted, checks=checks, candidate=spoken.key, final=True, degraded=degraded, held=held)
 
 
 def _is_draft(plan: Plan) -> bool:
@@ -76,7 +89,8 @@ def _too_few_voted(plan: Plan, ballot: Ballot, request: Request) -> bool:
     return plan.mode == "consensus" and answers < request.min_voters
 
 
-def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: int) -> bool:
+def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: int, *, told: bool) -> bool:
+    """`told`: whether something would be said to the model that it was not told before."""
     if not plan.chain or any(c.emitted for c in candidates):
         return False
     latest = [c for c in candidates if c.attempt == plan.attempt]
@@ -85,9 +99,9 @@ def _may_ask_again(candidates: Sequence[Candidate], plan: Plan, max_attempts: in
     only_itself = set(plan.chain) <= set(plan.models)
     if all(c.error for c in latest):
         return not only_itself or all(c.error in WORTH_REPEATING for c in latest)
-    # The same model asked the same question says the same again.
+    # The same model asked the same question says the same again, unless it is told what was wrong.
     answered_attempts = {c.attempt for c in candidates if c.error is None}
-    return not only_itself and len(answered_attempts) < max_attempts
+    return (told or not only_itself) and len(answered_attempts) < max_attempts
 
 
 def _with_text(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Literal
 
-from capibara_agents.templates import LANGUAGE_NAMES, read
+from capibara_agents.templates import LANGUAGE_NAMES, material, read
 from capibara_agents.types import Check, Language
 
 Opinion = Literal["right", "wrong", "unsure"]
@@ -25,17 +25,11 @@ MOST_CONFIDENT = 0.98
 def question_to_judge(question: str, answer: str, *, secret: str, language: Language) -> str:
     """The prompt. `secret` is new for every call, letters and digits."""
     return read("judge").render(
-        question=_shown(question, secret),
-        answer=_shown(answer, secret),
+        question=material(question, secret, MAX_SHOWN_CHARS),
+        answer=material(answer, secret, MAX_SHOWN_CHARS),
         secret=secret,
         language=LANGUAGE_NAMES[language],
     )
-
-
-def _shown(text: str, secret: str) -> str:
-    half = MAX_SHOWN_CHARS // 2
-    ends = text if len(text) <= MAX_SHOWN_CHARS else f"{text[:half]}\n[…]\n{text[-half:]}"
-    return ends.replace(secret, "")
 
 
 def opinion(reply: str, *, secret: str) -> Opinion:
@@ -68,3 +62,11 @@ def weighed(confidence: float, said: Opinion, signs: tuple[int, int]) -> float:
     odds = math.log(bounded / (1 - bounded)) + (STEP_LOG_ODDS if said == "right" else -STEP_LOG_ODDS)
     moved = 1 / (1 + math.exp(-odds))
     return max(confidence, min(moved, MOST_CONFIDENT)) if said == "right" else min(confidence, moved)
+
+
+def judged(before: float, said: Opinion, signs: tuple[int, int]) -> Check:
+    """The opinion as a check: it fails an answer only where something else speaks against that answer too."""
+    after = weighed(before, said, signs)
+    against = said == "wrong" and after < before
+    details: dict[str, str | int | float] = {"said": said, "before": round(before, 4), "after": round(after, 4)}
+    return Check(name="judge", passed=not against, reason="verify.judged_wrong" if against else "", details=details)

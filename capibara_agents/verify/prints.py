@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from capibara_agents.types import Value
+from capibara_agents.answers import canonical
+from capibara_agents.types import AnswerKind, Check, Value
 from capibara_agents.verify.sandbox import PRELOAD, Limits, RunResult, Sandbox, evaluate
 from capibara_agents.verify.sandbox_values import same_shown
 
 MAX_QUESTION_CHARS = 20_000
 MOST_LINES = 300
+CLEARLY = 0.8
+"""An extracted answer of less confidence may be something that the answer merely mentions."""
 # Code whose result hangs on the order of a set of strings is run so often, each time with other hashes, and counts
 # only when all agree: two strings change places in every second run.
 SEEDS = 6
@@ -120,6 +123,19 @@ def settle_print_question(
 def same_answer(answer: str, settled: str) -> bool:
     """An answer says what was found by running: the same text, or a literal of the same value."""
     return same_shown(settled, _bare(answer))
+
+
+def says_what_it_prints(content: str, question: str, settled: str) -> Check:
+    """Whether an answer gives what running the question's code gave. An answer that names nothing clearly passes."""
+    given = canonical(content, question=question, domain="coding", wants_json=False)
+    if given.kind is AnswerKind.option:
+        right = given.value == settled
+    elif given.kind in (AnswerKind.number, AnswerKind.literal) and given.confidence >= CLEARLY:
+        right = same_answer(given.value, settled)
+    else:
+        right = settled.strip() in content
+    details: dict[str, str | int | float] = {} if right else {"detail": settled[:200]}
+    return Check(name="prints", passed=right, reason="" if right else "verify.prints", details=details)
 
 
 # ---------------------------------------------------------------- reading the question

@@ -3,30 +3,39 @@
 policy.py    who is let into a vote, who is asked next, when to stop, side by side or by turns
 ballot.py    candidates -> ballot
 tally.py     who said what, equal answers gathered
+synthesis.py one answer written out of several free texts
 traits.py    what an answer looks like in the light of its question
 weights.py   what each voter's word is worth, learned from recorded votes; fitting.py and stopping.py do the sums
 recorded.py  recorded votes out of judged ballots
 """
 
-from capibara_agents.vote.ballot import Matter, count, pass_through
+from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, pass_through, said
 from capibara_agents.vote.policy import admit, next_voter, prior_weights, schedule
-from capibara_agents.vote.recorded import round_of
+from capibara_agents.vote.recorded import judged_round, tally_of_ballot
+from capibara_agents.vote.synthesis import can_be_written, question_to_writer
 from capibara_agents.vote.tally import Cluster, Round, Tally, tally_of
-from capibara_agents.vote.weights import VoteWeights, learn
+from capibara_agents.vote.weights import ENOUGH_ROUNDS, VoteWeights, learn
 
 __all__ = [
+    "ENOUGH_ROUNDS",
+    "NOTHING_RUN",
     "Cluster",
     "Matter",
     "Round",
+    "Runs",
     "Tally",
     "VoteWeights",
     "admit",
+    "can_be_written",
     "count",
+    "judged_round",
     "learn",
     "next_voter",
     "pass_through",
     "prior_weights",
-    "round_of",
+    "question_to_writer",
+    "said",
     "schedule",
     "tally_of",
+    "tally_of_ballot",
 ]

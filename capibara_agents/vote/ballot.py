@@ -3,6 +3,7 @@
 `simple` gives every voter one vote. `weighted` counts each with its weight, a log-odds of being right: learned from
 recorded votes where there are any (weights.py), else the plan's. `confidence` also moves a weight by how likely the
 voter found its own words, where recorded runs have shown that this says something; elsewhere it is `weighted`.
+What was found out by running code counts in every method: answers whose code passed are one answer, and outweigh.
 Free texts are rarely equal: there each candidate is supported by the others as far as they say the same (cosine
 similarity of embeddings, when they are given), and the one in their middle wins. What a text says about itself or
 about the vote is never read.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from capibara_agents.answers import canonical, options, same
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Domain, Vote, Voting
-from capibara_agents.vote.tally import Equal, cluster_numbers, tally_of
+from capibara_agents.vote.tally import Equal, Tally, cluster_numbers, tally_of
 from capibara_agents.vote.weights import VoteWeights
 
 EQUAL = VoteWeights()
@@ -25,6 +26,8 @@ MAX_CONTENT_CHARS = 100_000
 """Of a longer text, its first and its last half of so many are read."""
 LEAST_WEIGHT = 0.01
 """A voter below even chance is heard with almost no weight, but heard."""
+RUN_LOG_ODDS = 4.0
+"""What a run that an answer passed adds to its weight: about fifty to one that it is right."""
 SHOWN_CHARS = 200
 
 
@@ -35,6 +38,20 @@ class Matter:
     question: str
     domain: Domain
     wants_json: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What running code showed, by candidate key: answers it proved right, and answers it refuted."""
+
+    proven: frozenset[str] = frozenset()
+    refuted: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.proven or self.refuted)
+
+
+NOTHING_RUN = Runs()
 
 
 def pass_through(candidates: Sequence[Candidate]) -> Ballot:
@@ -57,9 +74,10 @@ def count(
     weights: Mapping[str, float],
     similarity: Sequence[Sequence[float]] | None = None,
     learned: VoteWeights = EQUAL,
+    runs: Runs = NOTHING_RUN,
     equal: Equal = same,
 ) -> Ballot:
-    """The ballot over `candidates`, in their order; ties go to the earlier one.
+    """The ballot over `candidates`, in their order; ties go to the earlier one. Voters that were spared do not count.
 
     `weights` are prior log-odds by model, used where `learned` knows nothing of these voters. `similarity[i][j]` in
     [-1, 1] is between answered candidates i and j, used for free text only. `equal` says when two answers are the
@@ -67,12 +85,14 @@ def count(
     """
     if len({c.model for c in candidates}) < len(candidates):
         raise ValueError("a voter has one vote, and one of these has two candidates")
+    spared = tuple(c.model for c in candidates if c.was_spared)
+    candidates = [c for c in candidates if not c.was_spared]
     answered = [c for c in candidates if c.has_answer]
     absent = _absent(candidates)
     if not answered:
-        return Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent)
-    answers = [_answer(c, matter) for c in answered]
-    cast = [_weight(c, method, weights, learned, matter.domain) for c in answered]
+        return Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent, spared=spared)
+    answers = _answers(answered, matter, runs)
+    cast = [_after_run(c, _weight(c, method, weights, learned, matter.domain), runs) for c in answered]
     cluster = cluster_numbers(answers, equal)
     calibrated = False
     if similarity is not None and len(answered) > 1 and all(a.kind is AnswerKind.text for a in answers):
@@ -80,7 +100,7 @@ def count(
         confidence = agreement * answers[winner].confidence
     else:
         # Where the voters' own probabilities move their weights, chances that were learned without them do not hold.
-        counts = method == "weighted" or (method == "confidence" and not learned.sureness)
+        counts = not runs and (method == "weighted" or (method == "confidence" and not learned.sureness))
         chances = _chances(candidates, answers, matter, learned=learned, equal=equal) if counts else None
         calibrated = chances is not None
         winner, agreement = _heaviest(cast, cluster, answers, chances)
@@ -102,18 +122,41 @@ def count(
             for c, a, w, k in zip(answered, answers, cast, cluster, strict=True)
         ),
         absent=absent,
+        spared=spared,
     )
 
 
+def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHING_RUN, equal: Equal = same) -> Tally:
+    """Who has said what so far, for whoever decides whether to go on asking."""
+    asked = [c for c in candidates if not c.was_spared]
+    answered = [c for c in asked if c.has_answer]
+    answers = _answers(answered, matter, runs)
+    return _tally(asked, dict(zip((c.model for c in answered), answers, strict=True)), matter, equal)
+
+
 def _absent(candidates: Sequence[Candidate]) -> dict[str, str]:
-    return {c.model: c.error or "empty" for c in candidates if not c.has_answer}
+    return {c.model: c.error or "empty" for c in candidates if not c.has_answer and not c.was_spared}
+
+
+def _answers(answered: Sequence[Candidate], matter: Matter, runs: Runs) -> list[Canonical]:
+    """The canonical answers; programs that a run proved right do the same, however they are written."""
+    answers = [_answer(c, matter) for c in answered]
+    proven = [c.key in runs.proven and a.kind is AnswerKind.code for c, a in zip(answered, answers, strict=True)]
+    first = next((a for a, right in zip(answers, proven, strict=True) if right), None)
+    return [first if right and first else a for a, right in zip(answers, proven, strict=True)]
+
+
+def _after_run(candidate: Candidate, weight: float, runs: Runs) -> float:
+    if candidate.key in runs.proven:
+        return weight + RUN_LOG_ODDS
+    return LEAST_WEIGHT if candidate.key in runs.refuted else weight
 
 
 def _answer(candidate: Candidate, matter: Matter) -> Canonical:
-    return canonical(_said(candidate), question=matter.question, domain=matter.domain, wants_json=matter.wants_json)
+    return canonical(_text_of(candidate), question=matter.question, domain=matter.domain, wants_json=matter.wants_json)
 
 
-def _said(candidate: Candidate) -> str:
+def _text_of(candidate: Candidate) -> str:
     """The text of a candidate; of one that only calls tools, the calls without their ids."""
     content = candidate.content
     if len(content) > MAX_CONTENT_CHARS:
@@ -147,11 +190,14 @@ def _chances(
     """The learned chance of each cluster; None where these voters have not been learned about."""
     if not learned.knows([c.model for c in candidates]):
         return None
-    given: dict[str, Canonical | None] = dict.fromkeys((c.model for c in candidates), None)
-    given |= dict(zip((c.model for c in candidates if c.has_answer), answers, strict=True))
+    given = dict(zip((c.model for c in candidates if c.has_answer), answers, strict=True))
+    return learned.chances(_tally(candidates, given, matter, equal))
+
+
+def _tally(candidates: Sequence[Candidate], answers: Mapping[str, Canonical], matter: Matter, equal: Equal) -> Tally:
+    given: dict[str, Canonical | None] = {c.model: answers.get(c.model) for c in candidates}
     choices = tuple(options(matter.question).values())
-    tally = tally_of(given, domain=matter.domain, question=matter.question, choices=choices, equal=equal)
-    return learned.chances(tally)
+    return tally_of(given, domain=matter.domain, question=matter.question, choices=choices, equal=equal)
 
 
 def _heaviest(

@@ -5,32 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from capibara_agents.types import Ballot
-from capibara_agents.vote.tally import Round, tally_of
+from capibara_agents.vote.tally import Round, Tally, tally_of
 
 GOOD, BAD = 0.6, 0.4
 
 
-def round_of(
-    ballot: Ballot, good: Mapping[str, float], *, domain: str, question: str = "", choices: tuple[str, ...] = ()
-) -> Round | None:
-    """The round of a ballot whose answers were judged, `good` in [0, 1] by model; None when that does not say enough.
+def tally_of_ballot(ballot: Ballot, *, domain: str, question: str = "", choices: tuple[str, ...] = ()) -> Tally:
+    """Who agreed with whom: a ballot without the answers themselves."""
+    answers = {vote.model: vote.answer for vote in ballot.votes}
+    places = {vote.model: vote.cluster for vote in ballot.votes}
+    alike = {id(vote.answer): places[vote.model] for vote in ballot.votes}
+    return tally_of(
+        {**answers, **dict.fromkeys(ballot.absent)},
+        domain=domain,
+        question=question,
+        choices=choices,
+        equal=lambda a, b: alike[id(a)] == alike[id(b)],
+    )
+
+
+def judged_round(tally: Tally, good: Mapping[str, float]) -> Round | None:
+    """The round of a tally whose answers were judged, `good` in [0, 1] by voter; None when that does not say enough.
 
     A judgement of one voter holds for all that gave its answer. Nobody's word about itself is evidence: `good` comes
     from people, tests and tools.
     """
-    verdicts: dict[int, float] = {}
-    for vote in ballot.votes:
-        if vote.model in good:
-            verdicts.setdefault(vote.cluster, good[vote.model])
-    numbers = sorted({vote.cluster for vote in ballot.votes})
-    right = {number: score >= GOOD for number, score in verdicts.items() if not BAD < score < GOOD}
-    if True in right.values():
-        right = {number: right.get(number, False) for number in numbers}
-    if not numbers or set(right) != set(numbers):
+    scores = [next((good[voter] for voter in cluster.voters if voter in good), None) for cluster in tally.clusters]
+    right = [None if score is None or BAD < score < GOOD else score >= GOOD for score in scores]
+    if True in right:
+        # Of answers that differ, one is right.
+        return Round(tally=tally, right=tuple(bool(verdict) for verdict in right))
+    if not right or None in right:
         return None
-    answers = {vote.model: vote.answer for vote in ballot.votes}
-    places = {vote.model: vote.cluster for vote in ballot.votes}
-    whole = tally_of({**answers, **dict.fromkeys(ballot.absent)}, domain=domain, question=question, choices=choices)
-    if len(whole.clusters) != len(numbers):
-        return None
-    return Round(tally=whole, right=tuple(right[places[cluster.voters[0]]] for cluster in whole.clusters))
+    return Round(tally=tally, right=(False,) * len(right))

@@ -18,14 +18,16 @@ from capibara_agents.journal import (
     Run,
     outcomes_of_feedback,
     outcomes_of_run,
+    round_of_run,
     run_of,
 )
+from capibara_agents.learning import Learning
 from capibara_agents.outcomes import Learner, UpdateReport
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.signature import SIGNATURE_SIZE
-from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Timings, Verdict, Vote
+from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Check, Timings, Verdict, Vote
 from tests.asgi import Exchange, get, post
-from tests.fakes import ENGLISH, GPT, MISTRAL, PHI, QWEN, SPANISH, FakeHouse, classification, until
+from tests.fakes import ENGLISH, GPT, MISTRAL, PHI, QWEN, SPANISH, FakeHouse, FakeLearner, classification, until
 
 SIGNATURE = tuple(np.random.default_rng(0).standard_normal(SIGNATURE_SIZE).tolist())
 ASKED = classification(signature=SIGNATURE)
@@ -306,3 +308,89 @@ async def test_a_real_learner_records_survives_and_undoes(house: FakeHouse) -> N
     undone = await post(build_app(house), f"/v1/learning/{update}/undo", {}).done()
     assert undone.status == 200
     assert Learner(house.settings.data_dir).expect(ASKED) == {}
+
+
+# ---------------------------------------------------------------- votes whose truth is known
+
+
+def voted(winner: str, known: dict[str, str] | None = None, **clusters: int) -> Run:
+    """A finished vote; `known`: voter -> what running its code showed."""
+    ballot = vote(f"1:{winner}", AnswerKind.number, **clusters)
+    candidates = [
+        answered(
+            v.model,
+            behaviour=Check(name="runs", passed=known[v.model] == "passed", details={"outcome": known[v.model]})
+            if known
+            else None,
+        )
+        for v in ballot.votes
+    ]
+    return run(candidates, ballot, verdict(f"1:{winner}"))
+
+
+def test_praise_of_a_vote_says_that_the_other_answers_were_wrong() -> None:
+    """A bad score says that only where nobody said anything else."""
+    divided = voted(PHI, phi=0, qwen=0, gpt=1)
+    praised = round_of_run(divided, 1.0)
+    assert praised is not None
+    assert [(c.voters, right) for c, right in zip(praised.tally.clusters, praised.right, strict=True)] == [
+        ((PHI, QWEN), True),
+        ((GPT,), False),
+    ]
+    assert round_of_run(divided, -1.0) is None
+    united = round_of_run(voted(PHI, phi=0, qwen=0), -1.0)
+    assert united is not None
+    assert united.right == (False,)
+    assert round_of_run(divided) is None, "nobody has judged it"
+
+
+def test_what_running_the_code_showed_needs_no_persons_word() -> None:
+    """Tools tell of each answer."""
+    told = round_of_run(voted(PHI, {PHI: "passed", QWEN: "passed", GPT: "failed"}, phi=0, qwen=0, gpt=1))
+    assert told is not None
+    assert told.right == (True, False)
+    assert round_of_run(voted(PHI, {PHI: "unknown", GPT: "unknown"}, phi=0, gpt=1)) is None
+
+
+def test_no_word_of_a_ballot_is_kept(tmp_path: Path) -> None:
+    """Who agreed with whom, not on what."""
+    secret = "4815162342"
+    ballot = vote(f"1:{PHI}", AnswerKind.name, phi=0, gpt=1)
+    ballot = ballot.model_copy(
+        update={
+            "votes": tuple(
+                v.model_copy(update={"answer": v.answer.model_copy(update={"value": f"{secret}{v.cluster}"})})
+                for v in ballot.votes
+            )
+        }
+    )
+    made = run([answered(PHI), answered(GPT)], ballot, verdict(f"1:{PHI}"))
+    journal = Journal(tmp_path, keep=10)
+    journal.put([made])
+    played = round_of_run(made, 1.0)
+    assert played is not None
+    journal.add_round("r", played)
+    journal.close()
+    assert secret.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_weights_are_learned_from_votes_and_survive_a_restart(tmp_path: Path) -> None:
+    """After enough votes the voter that was right weighs more than the one that was wrong, also in the next process."""
+    journal = Journal(tmp_path, keep=1000)
+    for number in range(60):
+        played = round_of_run(voted(GPT, gpt=0, phi=1), 1.0)
+        assert played is not None
+        journal.add_round(f"r{number}", played)
+    journal.close()
+    learning = Learning(Journal(tmp_path, keep=1000), FakeLearner())
+    weights = learning.weights()
+    learning.close()
+    assert weights.knows((PHI, GPT))
+    assert weights.weight(GPT, "factual_qa") > weights.weight(PHI, "factual_qa") + 1
+
+
+def test_too_few_votes_teach_nothing(tmp_path: Path) -> None:
+    """All voters stay equal."""
+    learning = Learning(Journal(tmp_path, keep=10), FakeLearner())
+    assert not learning.weights().learned
+    learning.close()

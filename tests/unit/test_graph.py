@@ -13,7 +13,6 @@ from capibara_agents.errors import (
     BadQuestion,
     CapibaraError,
     ModelLoading,
-    ModelTimeout,
     ModelUnavailable,
     NoAnswer,
 )
@@ -32,7 +31,6 @@ from tests.fakes import (
     FakeHouse,
     Reply,
     Upstream,
-    classification,
     fail,
     say,
     until,
@@ -177,82 +175,20 @@ async def test_a_named_model_may_fall_back(house: FakeHouse) -> None:
     assert (answer.candidate.model, answer.verdict.degraded) == (PHI, True)
 
 
-async def test_a_named_model_is_not_asked_again_for_its_language(house: FakeHouse) -> None:
-    """Its answer comes back as it is, unverified."""
-    house.upstream.script(PHI, ENGLISH)
+@pytest.mark.parametrize(("second", "accepted"), [(ENGLISH, False), (SPANISH, True)])
+async def test_a_named_model_is_told_once_what_was_wrong(house: FakeHouse, second: Reply, accepted: bool) -> None:
+    """The reason stands at the end of the question; if that does not help the answer comes back unverified."""
+    house.upstream.script(PHI, ENGLISH, second)
     answer = await ask(house, model=PHI)
-    assert (answer.verdict.accepted, house.upstream.asked()) == (False, [PHI])
+    assert (answer.verdict.accepted, house.upstream.asked()) == (accepted, [PHI, PHI])
+    first, again = (request["messages"] for request in house.upstream.requests)
+    assert [m["role"] for m in again] == ["user"]
+    assert first[0]["content"] == QUESTION
+    assert again[0]["content"].startswith(QUESTION)
+    assert "no está en español" in again[0]["content"]
 
 
-# ---------------------------------------------------------------- votes and cascades
-
-
-@pytest.mark.parametrize("dead", [0, 1, 2])
-async def test_a_vote_lives_with_whoever_answers(house: FakeHouse, dead: int) -> None:
-    """Three voters, some of them dead: the rest decides; a vote of fewer is degraded."""
-    voters = [PHI, MISTRAL, QWEN]
-    for model in voters:
-        house.upstream.script(model, fail(500) if model in voters[:dead] else SPANISH)
-    answer = await ask(house, model="capibara-consensus")
-    assert (answer.plan.mode, answer.verdict.accepted) == ("consensus", True)
-    assert set(answer.ballot.absent) == set(voters[:dead])
-    assert len(answer.ballot.votes) == 3 - dead
-    assert answer.verdict.degraded is (dead > 0)
-
-
-async def test_a_vote_in_which_nobody_answers_goes_to_the_chain(house: FakeHouse) -> None:
-    """The models that did not vote are asked one by one, then it is an error."""
-    house.upstream.otherwise = fail(500)
-    with pytest.raises(ModelUnavailable):
-        await ask(house, mode="consensus")
-    assert sorted(house.upstream.asked()) == sorted(ALL)
-    house.upstream.requests.clear()
-    house.upstream.script(GEMMA, SPANISH)
-    answer = await ask(house, mode="consensus")
-    assert (answer.candidate.model, answer.verdict.degraded) == (GEMMA, True)
-
-
-async def test_the_majority_wins(house: FakeHouse) -> None:
-    """Two against one, with the agreement."""
-    house.classifier.says = classification(domain="math", reply_language=None)
-    for model, text in ((PHI, "83"), (QWEN, "Son 84"), (GPT, "La respuesta es 84")):
-        house.upstream.script(model, say(text))
-    answer = await ask(house, voters=[PHI, QWEN, GPT])
-    assert answer.candidate.model == GPT
-    assert answer.ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
-
-
-async def test_a_vote_by_confidence_asks_for_log_probabilities(house: FakeHouse) -> None:
-    """It needs them, whether the caller wanted to see them or not."""
-    house.classifier.says = classification(domain="math", reply_language=None)
-    house.upstream.script(PHI, say("1", logprob=-3))
-    house.upstream.script(GPT, say("2", logprob=-0.01))
-    answer = await ask(house, voters=[PHI, GPT], voting="confidence")
-    assert answer.candidate.model == GPT
-    assert all(request["logprobs"] for request in house.upstream.requests)
-
-
-async def test_the_deadline_lets_those_who_have_answered_decide(house: FakeHouse) -> None:
-    """A silent voter is absent and is not waited for."""
-    house.upstream.script(MISTRAL, SPANISH)
-    await ask(house, model=MISTRAL)
-    house.upstream.script(PHI, say("La", stall_after=0))
-    house.upstream.script(MISTRAL, SPANISH)
-    answer = await ask(house, voters=[PHI, MISTRAL], deadline_s=1.5)
-    assert (answer.candidate.model, answer.verdict.degraded) == (MISTRAL, True)
-    assert answer.ballot.absent == {PHI: "deadline"}
-    assert house.fleet.all_given_back
-
-
-async def test_a_deadline_that_nobody_kept_is_a_timeout(house: FakeHouse) -> None:
-    """No other model is asked when the time is over."""
-    house.upstream.script(PHI, SPANISH)
-    await ask(house)
-    house.upstream.requests.clear()
-    house.upstream.script(PHI, say("La", stall_after=0))
-    with pytest.raises(ModelTimeout):
-        await ask(house, deadline_s=0.4)
-    assert house.upstream.asked() == [PHI]
+# ---------------------------------------------------------------- cascades
 
 
 async def test_a_cascade_climbs_until_an_answer_passes(house: FakeHouse) -> None:

@@ -104,12 +104,11 @@ def test_an_unknown_model_is_told_the_known_ones(settings: Settings) -> None:
     assert caught.value.param == "model"
 
 
-def test_consensus_takes_the_best_suited_and_gives_equal_weights(settings: Settings) -> None:
+def test_consensus_takes_the_best_suited(settings: Settings) -> None:
     """max_voters models by preference; the rest is the chain."""
     made = plan(settings, {"model": "capibara-consensus"}, domain="math")
     assert made.models == (GPT, PHI, MISTRAL)
     assert made.chain == (QWEN, GEMMA)
-    assert set(made.weights.values()) == {1.0}
 
 
 def test_naming_voters_asks_for_a_vote(settings: Settings) -> None:

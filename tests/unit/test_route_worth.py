@@ -57,10 +57,11 @@ def plan(
     snapshot: FleetSnapshot,
     request: dict[str, Any] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
+    admitted: tuple[str, ...] = (),
     **question: Any,
 ) -> Plan:
     asked = Request.model_validate(request or {})
-    return first_plan(Situation(classification(**question), asked, settings, snapshot, expectations or {}))
+    return first_plan(Situation(classification(**question), asked, settings, snapshot, expectations or {}, admitted))
 
 
 def expects(good: float, support: float = 100, seconds: float | None = None) -> Expectation:
@@ -263,17 +264,35 @@ def test_otherwise_no_draft_is_tried(
 # ---------------------------------------------------------------- votes by itself
 
 
-def test_a_vote_that_pays_is_held_unless_the_configuration_forbids_it(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("request_", "ready", "mode"),
+    [
+        ({}, ("general", "complex"), "consensus"),
+        ({"stream": "verified"}, ("general", "complex"), "consensus"),
+        ({"stream": "auto"}, ("general", "complex"), "single"),
+        ({"quality": "fast"}, ("general", "complex"), "single"),
+        ({"deadline_s": 60}, ("general", "complex"), "single"),
+        ({"model": "capibara-fast"}, ("general", "complex"), "single"),
+        ({}, ("general",), "single"),
+    ],
+)
+def test_a_vote_that_pays_is_held_where_nobody_is_in_a_hurry(
+    settings: Settings, request_: dict[str, Any], ready: tuple[str, ...], mode: str
 ) -> None:
-    """Nobody says so yet; who will is asked in one place. routing.consensus: false leaves votes to the request."""
-    monkeypatch.setattr("capibara_agents.route.plans.voters_that_pay", lambda expectations: (MISTRAL, GPT))
-    made = plan(settings, fleet())
-    assert (made.mode, made.models, made.reason.code) == ("consensus", (MISTRAL, GPT), "route.consensus_pays")
-    assert plan(settings, fleet(), {"model": "capibara-fast"}).mode == "single"
+    """Voters are admitted elsewhere; here they must be ready, and nobody may wait for tokens or a deadline."""
+    room = fleet(**dict.fromkeys(ready, UP))
+    made = plan(settings, room, request_, admitted=(MISTRAL, GPT))
+    assert made.mode == mode
+    if mode == "consensus":
+        assert (set(made.models), made.reason.code) == ({MISTRAL, GPT}, "route.consensus_pays")
+
+
+def test_the_configuration_can_forbid_votes_that_nobody_asked_for(settings: Settings) -> None:
+    """routing.consensus: false leaves votes to the request."""
+    room = fleet(general=UP, complex=UP)
     forbidding = settings.model_copy(update={"routing": settings.routing.model_copy(update={"consensus": False})})
-    assert plan(forbidding, fleet()).mode == "single"
-    assert plan(forbidding, fleet(), {"mode": "consensus"}).mode == "consensus"
+    assert plan(forbidding, room, admitted=(MISTRAL, GPT)).mode == "single"
+    assert plan(forbidding, room, {"mode": "consensus"}).mode == "consensus"
 
 
 # ---------------------------------------------------------------- all of it

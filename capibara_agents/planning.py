@@ -1,0 +1,52 @@
+"""Joins route and vote, which do not know each other: who answers, and if several, how they are asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from capibara_agents import route, vote
+from capibara_agents.settings import Settings
+from capibara_agents.types import Classification, Expectation, FleetSnapshot, Plan, Request
+from capibara_agents.vote import VoteWeights
+
+
+def situation_of(
+    classification: Classification,
+    request: Request,
+    settings: Settings,
+    fleet: FleetSnapshot,
+    expectations: Mapping[str, Expectation],
+) -> route.Situation:
+    """All that a plan depends on, with the voters whose vote is expected to beat the best of them."""
+    return route.Situation(
+        classification=classification,
+        request=request,
+        settings=settings,
+        fleet=fleet,
+        expectations=expectations,
+        admitted=vote.admit(expectations, max_voters=request.max_voters),
+    )
+
+
+def first_plan(situation: route.Situation, learned: VoteWeights, cores: int) -> Plan:
+    """The plan of attempt 1. Voters stand in the order of their value, with what each one's word is worth before it.
+
+    Raises UnknownModel, BadQuestion, ContextTooLong.
+    """
+    plan = route.first_plan(situation)
+    if plan.mode != "consensus" or len(plan.models) < 2:
+        return plan
+    prior = vote.prior_weights(plan.models, situation.expectations)
+    if learned.knows(plan.models):
+        models = sorted(plan.models, key=learned.order.index)
+    else:
+        models = sorted(plan.models, key=lambda model: -prior[model])
+    sizes = {model: route.weights_bytes(situation.settings.spec(model)) for model in models}
+    return plan.model_copy(
+        update={
+            "models": tuple(models),
+            "weights": prior,
+            "schedule": vote.schedule(sizes, situation.fleet, cores),
+            "first_choice": models[0],
+        }
+    )
