@@ -57,8 +57,8 @@ class Exchange:
         self._changed.set()
 
     async def until(self, condition: Callable[[Exchange], bool]) -> None:
-        """Wait for what the application sends; fails after ten seconds."""
-        async with asyncio.timeout(10):
+        """Wait for what the application sends; fails after a minute."""
+        async with asyncio.timeout(60):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()

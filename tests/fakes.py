@@ -438,7 +438,7 @@ class FakeHouse:
             self.exemplars.close()
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
     """Wait until something has become true; fails after the limit."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110  (conditions of other threads, too)

@@ -83,6 +83,8 @@ class Exchange:
                         first = event
                     elif event["event"] == "plan":
                         plan = Plan.model_validate(event["plan"])
+                    elif _has_answered(event):
+                        first = event
         except TimeoutError:
             pass
         except BaseException:  # also when this task is cancelled: the run must not go on without a reader
@@ -102,6 +104,8 @@ class Exchange:
                     said = True
                     for sent in self.shape.delta(event):
                         yield sent
+                elif (told := _told(event)) is not None:
+                    yield told
                 event = await events.next()
             for sent in self.shape.closing(event, said=said):
                 yield sent
@@ -112,6 +116,27 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  (a stream must end with an event, whatever broke)
             for sent in self.shape.broken(internal(error)):
                 yield sent
+
+
+def _has_answered(event: Event) -> bool:
+    """Whether somebody in a vote has answered: from then on there will be an answer, and no HTTP error."""
+    told = event["event"] == "candidate" and "asked" in event and event["candidate"]["error"] is None
+    return told or (event["event"] == "ballot" and bool(event["ballot"]["votes"]))
+
+
+def _told(event: Event) -> ServerSentEvent | None:
+    """How a vote stands, as a comment, which clients pass over: who has answered, how far the answers agree."""
+    if event["event"] == "candidate" and "asked" in event:
+        how = "answered" if event["candidate"]["error"] is None else event["candidate"]["error"]
+        return ServerSentEvent(
+            comment=f"vote: {event['candidate']['model']} {how}, {event['answered']} of {event['asked']}", sep="\n"
+        )
+    if event["event"] == "ballot" and event["ballot"]["votes"]:
+        ballot = event["ballot"]
+        return ServerSentEvent(
+            comment=f"vote: {len(ballot['votes'])} answers, agreement {ballot['agreement']:.2f}", sep="\n"
+        )
+    return None
 
 
 async def answered(house: House, messages: list[BaseMessage], request: Request, http: HttpRequest) -> Answer | None:

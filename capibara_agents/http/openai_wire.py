@@ -185,7 +185,11 @@ def finish_of(candidate: Candidate) -> str:
 
 def verdict_of(answer: Answer, *, trace: bool) -> dict[str, Any]:
     """What the last chunk of a stream says of the decision."""
-    verdict = {"verified": answer.verdict.accepted, "degraded": answer.verdict.degraded}
+    verdict: dict[str, Any] = {"verified": answer.verdict.accepted, "degraded": answer.verdict.degraded}
+    if answer.ballot.votes:
+        verdict["agreement"] = answer.ballot.agreement
+    if answer.verdict.held is not None:
+        verdict["held"] = answer.verdict.held
     return {**verdict, **answer.trace()} if trace else verdict
 
 

@@ -215,6 +215,38 @@ async def test_a_verified_stream_holds_back_until_the_checks(house: FakeHouse) -
     assert {c["model"] for c in chunks} == {MISTRAL}
 
 
+async def test_a_streamed_vote_tells_how_it_stands(house: FakeHouse) -> None:
+    """As comments, which clients pass over; then the answer, and how far the voters agreed."""
+    house.classifier.says = classification(domain="math", reply_language=None)
+    house.upstream.otherwise = say("La respuesta es 84")
+    got = await chat(house, stream=True, capibara={"voters": [PHI, QWEN, GPT]})
+    comments = [line for line in got.body.decode().split("\n") if line.startswith(": vote")]
+    assert [line.rpartition(" answered, ")[2] for line in comments[:2]] == ["1 of 3", "2 of 3"]
+    assert comments[-1].endswith("agreement 1.00")
+    assert not any("84" in line for line in comments)
+    chunks = [json.loads(line[6:]) for line in got.body.decode().split("\n") if line.startswith("data: {")]
+    assert chunks[0]["choices"][0]["delta"]["content"] == "La respuesta es 84"
+    assert chunks[-1]["capibara"] == {"verified": True, "degraded": False, "agreement": 1.0}
+
+
+async def test_an_eager_vote_says_on_its_last_chunk_whether_it_held(house: FakeHouse) -> None:
+    """The leader's words were sent before the others contradicted them."""
+    house.classifier.says = classification(domain="math", reply_language=None)
+    house.upstream.script(PHI, say("La respuesta es 83"))
+    house.upstream.otherwise = say("La respuesta es 84")
+    options = {"voters": [PHI, QWEN, GPT], "min_voters": 3, "stream": "eager"}
+    got = await chat(house, stream=True, capibara=options)
+    chunks = [json.loads(line[6:]) for line in got.body.decode().split("\n") if line.startswith("data: {")]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == "La respuesta es 83"
+    assert (chunks[-1]["capibara"]["held"], chunks[-1]["capibara"]["verified"]) == (False, False)
+
+
+async def test_a_streamed_vote_in_which_nobody_answers_is_an_http_error(house: FakeHouse) -> None:
+    """Nothing has been sent yet."""
+    house.upstream.otherwise = fail(500)
+    assert (await chat(house, stream=True, model="capibara-consensus")).status == 503
+
+
 async def test_a_silent_stream_sends_pings(house: FakeHouse) -> None:
     """Comments while the model thinks; a failure after them is an error event."""
     with_server(house, ping_s=0.1)
