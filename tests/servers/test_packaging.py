@@ -86,7 +86,7 @@ def test_the_rooms_are_real_folders_inside(wheel: Path) -> None:
     names = names_in(wheel)
     assert len(names) == len(set(names))
     inside = {str(name.relative_to("capibara_agents")) for name in names if name.parts[0] == "capibara_agents"}
-    assert {"graphs/capibara.py", "runtime/fleet.py", "prompts/general.md", "assembly.py", "cli.py"} <= inside
+    assert {"graphs/capibara.py", "runtime/fleet.py", "prompts/general.md", "assembly.py", "cli/__init__.py"} <= inside
     with zipfile.ZipFile(wheel) as archive:
         kinds = {entry.external_attr >> 28 for entry in archive.infolist()}
     assert kinds <= {0, 8}, "a wheel of regular files has no links"

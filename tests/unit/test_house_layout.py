@@ -97,15 +97,7 @@ def test_only_assembly_puts_the_rooms_together() -> None:
     """The library knows neither processes nor the graph; http knows no process."""
     for name, tree in sources():
         modules = set(imports(tree))
-        if (
-            name.startswith("capibara_agents/")
-            and name.count("/") == 1
-            and name
-            not in (
-                "capibara_agents/assembly.py",
-                "capibara_agents/cli.py",
-            )
-        ):
+        if name.startswith("capibara_agents/") and name.count("/") == 1 and name != "capibara_agents/assembly.py":
             assert not {m for m in modules if m.startswith(("capibara_agents.graphs", "capibara_agents.runtime"))}, name
         if name.startswith(("capibara_agents/http/", "graphs/")):
             assert not {m for m in modules if m.startswith("capibara_agents.runtime")}, name

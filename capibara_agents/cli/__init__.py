@@ -1,0 +1,94 @@
+"""The terminal. What takes seconds to import (LangGraph, LiteLLM, Chroma) is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from capibara_agents.cli.evaluation import add_evaluation
+from capibara_agents.cli.inspection import add_inspection
+from capibara_agents.cli.models import add_engine, add_models
+from capibara_agents.cli.questions import add_questions
+from capibara_agents.cli.service import add_fleet, add_service
+from capibara_agents.cli.store import add_exemplars, add_learning
+from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
+from capibara_agents.terminal import Terminal
+from capibara_agents.texts import sentence
+
+if TYPE_CHECKING:
+    from capibara_agents.types import Language
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `capibara`. Exit status 0 done, 1 failed, 2 wrong use."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    language = _language(arguments)
+    try:
+        build(language)(args=arguments, prog_name="capibara")
+    except (ConfigError, BadQuestion) as error:
+        _fail(error, language, EXIT_USAGE)
+    except CapibaraError as error:
+        _fail(error, language, EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(error: CapibaraError, language: Language, status: int) -> NoReturn:
+    typer.echo(sentence("error", language, text=error.message), err=True)
+    sys.exit(status)
+
+
+def _language(arguments: list[str]) -> Language:
+    """--lang, wherever it stands, else LANG: help texts need it before anything is parsed."""
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        chosen = value if flag == "--lang" else flag.removeprefix("--lang=") if flag.startswith("--lang=") else ""
+        if chosen in ("es", "en"):
+            return "es" if chosen == "es" else "en"
+    from capibara_agents.config import environment_language  # noqa: PLC0415
+
+    return environment_language()
+
+
+def build(language: Language) -> typer.Typer:
+    """The command line in one language."""
+    terminal = Terminal(language)
+    t = terminal.text
+    app = typer.Typer(
+        help=t("cli.about"),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", help=t("cli.opt.version"), is_eager=True, callback=_version),
+        lang: str | None = typer.Option(None, help=t("cli.opt.lang")),
+    ) -> None:
+        if lang not in (None, "es", "en"):
+            raise typer.BadParameter(f"{lang}: es | en", param_hint="--lang")
+
+    add_questions(app, terminal)
+    add_service(app, terminal)
+    add_models(app, terminal)
+    add_fleet(app, terminal)
+    add_engine(app, terminal)
+    add_evaluation(app, terminal)
+    add_exemplars(app, terminal)
+    add_learning(app, terminal)
+    add_inspection(app, terminal)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from capibara_agents import __version__  # noqa: PLC0415
+
+        typer.echo(f"capibara {__version__}")
+        raise typer.Exit

@@ -1,0 +1,60 @@
+"""`capibara eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from capibara_agents.terminal import Terminal
+
+
+def add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    evaluation = typer.Typer(help=t("cli.eval"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(evaluation, name="eval")
+
+    @evaluation.command("routing", help=t("cli.eval.routing"))
+    def routing(
+        file: Path = typer.Argument(help=t("cli.arg.rows")),
+        limit: int | None = typer.Option(None, min=1, help=t("cli.opt.limit")),
+        robustness: bool = typer.Option(False, "--robustness", help=t("cli.opt.robustness")),
+        seed: int = typer.Option(0, help=t("cli.opt.seed")),
+        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import evaluate  # noqa: PLC0415
+
+        run = evaluate.RoutingRun(file=file, limit=limit, robustness=robustness, seed=seed, report=report)
+        evaluate.show_routing(settings, run, terminal, as_json=as_json)
+
+    _add_replay(evaluation, terminal)
+
+
+def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @evaluation.command("replay", help=t("cli.eval.replay"))
+    def replay(
+        file: Path = typer.Argument(help=t("cli.arg.outcomes")),
+        strong: str = typer.Option(..., help=t("cli.opt.strong")),
+        weak: str = typer.Option(..., help=t("cli.opt.weak")),
+        labels: int | None = typer.Option(None, min=1, help=t("cli.opt.labels")),
+        folds: int = typer.Option(5, min=2, help=t("cli.opt.folds")),
+        seed: int = typer.Option(0, min=0, help=t("cli.opt.seed")),
+        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config).settings
+        from capibara_agents.terminal import evaluate  # noqa: PLC0415
+
+        run = evaluate.ReplayRun(
+            file=file, strong=strong, weak=weak, labels=labels, folds=folds, seed=seed, report=report
+        )
+        evaluate.show_replay(settings, run, terminal, as_json=as_json)

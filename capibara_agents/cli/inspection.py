@@ -1,0 +1,51 @@
+"""Commands that show how Capibara is set up: `config`, `graph`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from capibara_agents.terminal import Terminal
+
+
+def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    config_app = typer.Typer(help=t("cli.config"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(config_app, name="config")
+
+    @config_app.command("show", help=t("cli.config.show"))
+    def show(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+    ) -> None:
+        loaded = terminal.load(config, fleet=fleet)
+        # A key is shown as present, never as what it is: this output is pasted into bug reports.
+        values = loaded.settings.model_dump(mode="json")
+        values["server"]["api_keys"] = ["***" for _ in loaded.settings.server.api_keys]
+        terminal.print_json({"layers": list(loaded.layers), "settings": values})
+
+    @config_app.command("check", help=t("cli.config.check"))
+    def check(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+    ) -> None:
+        loaded = terminal.load(config, fleet=fleet)
+        terminal.say("config.good", layers=", ".join(loaded.layers) or t("config.defaults"))
+
+    @config_app.command("schema", help=t("cli.config.schema"))
+    def schema() -> None:
+        from capibara_agents.settings import settings_schema  # noqa: PLC0415
+
+        terminal.print_json(settings_schema())
+
+    @app.command(help=t("cli.graph"))
+    def graph(
+        as_ascii: bool = typer.Option(False, "--ascii", help=t("cli.opt.ascii")),
+        as_mermaid: bool = typer.Option(False, "--mermaid", help=t("cli.opt.mermaid")),
+    ) -> None:
+        from capibara_agents.graphs.capibara import drawing  # noqa: PLC0415
+
+        typer.echo(drawing(as_ascii=as_ascii and not as_mermaid))

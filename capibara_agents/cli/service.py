@@ -1,0 +1,91 @@
+"""Commands around the running service: `serve`, `doctor`, `fleet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from capibara_agents.settings import Settings
+    from capibara_agents.terminal import Terminal
+
+
+def add_service(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @app.command(help=t("cli.serve"))
+    def serve(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        host: str | None = typer.Option(None, help=t("cli.opt.host")),
+        port: int | None = typer.Option(None, help=t("cli.opt.port")),
+        insecure: bool = typer.Option(False, "--insecure", help=t("cli.opt.insecure")),
+    ) -> None:
+        flags = {"host": host, "port": port, "insecure": insecure or None}
+        loaded = terminal.load(config, fleet=fleet, server=flags)
+        from capibara_agents.terminal import serve as terminal_serve  # noqa: PLC0415
+
+        def reread() -> Settings:
+            return terminal.load(config, fleet=fleet, server=flags).settings
+
+        terminal_serve.run(loaded.settings, terminal, reread)
+
+    @app.command(help=t("cli.doctor"))
+    def doctor(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import doctor as terminal_doctor  # noqa: PLC0415
+
+        terminal_doctor.run(terminal.load(config, fleet=fleet).settings, terminal, as_json=as_json)
+
+
+def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    fleet_app = typer.Typer(help=t("cli.fleet"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(fleet_app, name="fleet")
+
+    def settings(config: Path | None, host: str | None, port: int | None) -> Settings:
+        return terminal.load(config, server={"host": host, "port": port}).settings
+
+    @fleet_app.command("status", help=t("cli.fleet.status"))
+    def status(
+        watch: bool = typer.Option(False, "--watch", help=t("cli.opt.watch")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+        terminal_fleet.status(settings(config, host, port), terminal, watch=watch, as_json=as_json)
+
+    def add(name: str, help_code: str) -> None:
+        @fleet_app.command(name, help=t(help_code))
+        def act(
+            model: str = typer.Argument(help=t("cli.arg.model")),
+            config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+            host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+            port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+        ) -> None:
+            from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+            getattr(terminal_fleet, name)(settings(config, host, port), model, terminal)
+
+    add("load", "cli.fleet.load")
+    add("unload", "cli.fleet.unload")
+
+    @fleet_app.command("logs", help=t("cli.fleet.logs"))
+    def logs(
+        model: str = typer.Argument(help=t("cli.arg.model")),
+        lines: int = typer.Option(100, min=1, max=10_000, help=t("cli.opt.lines")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
+        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+    ) -> None:
+        from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
+
+        terminal_fleet.logs(settings(config, host, port), model, lines, terminal)
