@@ -69,7 +69,7 @@ class Exchange:
 
     async def done(self) -> Exchange:
         """Wait for the end of the application's work on it."""
-        await asyncio.wait_for(asyncio.shield(self.task), 20)
+        await asyncio.wait_for(asyncio.shield(self.task), 120)
         return self
 
     def json(self) -> Any:

@@ -128,6 +128,11 @@ class Upstream:
         """What the model says next, one reply a request."""
         self._script[model].extend(replies)
 
+    def clear(self) -> None:
+        """Forget what was asked and what was to be said."""
+        self._script.clear()
+        self.requests.clear()
+
     def asked(self) -> list[str]:
         """The models in the order in which they were asked."""
         return [request["model"] for request in self.requests]
