@@ -27,6 +27,7 @@ from capibara_agents.explain import explained
 from capibara_agents.head import Head
 from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
+from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Learner
 from capibara_agents.route import Situation
@@ -94,6 +95,11 @@ class House:
         return Conversations(self.settings.data_dir / "responses.sqlite3", keep_s=keep_s, clock=time.time)
 
     @cached_property
+    def metering(self) -> Metering:
+        # No fleet is made to measure one.
+        return Metering(lambda: self.fleet.snapshot())  # noqa: PLW0108
+
+    @cached_property
     def models(self) -> Models:
         return Models(self.fleet, load_wait_s=self.settings.runtime.load_wait_s)
 
@@ -113,7 +119,7 @@ class House:
             embedder=self.embedder,
             models=self.models,
             expect=self.learning.expect,
-            ended=self.learning.ended,
+            ended=self._ended,
             weights=self.learning.weights,
             cores=self.cores,
         )
@@ -127,6 +133,10 @@ class House:
     @cached_property
     def capibara(self) -> Capibara:
         return Capibara(self)
+
+    def _ended(self, *run: Any) -> None:
+        self.learning.ended(*run)
+        self.metering.ended(*run)
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""

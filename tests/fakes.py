@@ -32,6 +32,7 @@ from capibara_agents.features import Features
 from capibara_agents.graphs.capibara import Graph, Services, build
 from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
+from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.route import Situation
@@ -394,6 +395,7 @@ class FakeHouse:
         self.learner = FakeLearner()
         self.learning = Learning(Journal(settings.data_dir, keep=100), self.learner)
         self.conversations = Conversations(settings.data_dir / "responses.sqlite3", keep_s=60, clock=time.time)
+        self.metering = Metering(self.fleet.snapshot)
         services: Any = Services(
             settings=settings,
             fleet=self.fleet,
@@ -401,12 +403,16 @@ class FakeHouse:
             embedder=self.embedder,  # type: ignore[arg-type]
             models=self.models,
             expect=self.learning.expect,
-            ended=self.learning.ended,
+            ended=self._ended,
             weights=self.learning.weights,
             cores=cores,
         )
         self.graph: Graph = build(services, checkpointer=checkpointer)
         self.capibara = GraphRunnable(lambda: self.graph)
+
+    def _ended(self, *run: Any) -> None:
+        self.learning.ended(*run)
+        self.metering.ended(*run)
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""

@@ -17,6 +17,8 @@ from capibara_agents.http import (
     feedback,
     fleet,
     langserve,
+    legacy,
+    metrics,
     openai,
     operation,
     responses,
@@ -44,9 +46,14 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(feedback.router(house))
     app.include_router(operation.router(house))
     app.include_router(fleet.router(house))
+    app.include_router(metrics.router(house))
+    app.include_router(legacy.router(house))
+    app.include_router(legacy.consensus_router(house))
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
     app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)
+    # Outside the gate: what it refuses is counted too.
+    app.add_middleware(metrics.Metered, metering=lambda: house.metering)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -12,6 +12,7 @@ from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Embedder
 from capibara_agents.exemplars import ExemplarStore
 from capibara_agents.learning import Learning
+from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
@@ -35,6 +36,8 @@ class House(Protocol):
     def learning(self) -> Learning: ...
     @property
     def conversations(self) -> Conversations: ...
+    @property
+    def metering(self) -> Metering: ...
     @property
     def models(self) -> Models: ...
     @property
