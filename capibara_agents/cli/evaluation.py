@@ -34,6 +34,7 @@ def add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
         evaluate.show_routing(settings, run, terminal, as_json=as_json)
 
     _add_replay(evaluation, terminal)
+    _add_consensus(evaluation, terminal)
 
 
 def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
@@ -58,3 +59,20 @@ def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
             file=file, strong=strong, weak=weak, labels=labels, folds=folds, seed=seed, report=report
         )
         evaluate.show_replay(settings, run, terminal, as_json=as_json)
+
+
+def _add_consensus(evaluation: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @evaluation.command("consensus", help=t("cli.eval.consensus"))
+    def consensus(
+        file: Path = typer.Argument(help=t("cli.arg.answers")),
+        panels: Path = typer.Option(..., help=t("cli.opt.panels")),
+        folds: int = typer.Option(5, min=2, help=t("cli.opt.folds")),
+        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import evaluate_votes  # noqa: PLC0415
+
+        run = evaluate_votes.ConsensusRun(file=file, panels=panels, folds=folds, report=report)
+        evaluate_votes.show_consensus(run, terminal, as_json=as_json)

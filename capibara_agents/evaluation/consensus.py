@@ -120,6 +120,29 @@ def read_panels(path: Path) -> Panels:
     return panels
 
 
+def check(rows: Sequence[Row], *, of_set: str, panels: Mapping[str, Sequence[str]], folds: int) -> None:
+    """ConfigError when no row has an answer of one of the models, or there are fewer rows than folds."""
+    known = {given.model for row in rows for given in row.answers}
+    for panel, models in panels.items():
+        if missing := [model for model in models if model not in known]:
+            raise ConfigError(f"{of_set}: nobody recorded an answer of {', '.join(missing)} (panel {panel}).")
+    if not 2 <= folds <= len(rows):
+        raise ConfigError(f"{of_set}: {folds} folds of {len(rows)} rows cannot be made.")
+
+
+def replay_all(
+    rows: Sequence[Row],
+    *,
+    of_set: str,
+    panels: Mapping[str, Sequence[str]],
+    folds: int,
+    settled: Mapping[str, bool] | None = None,
+) -> Iterator[PanelFigures]:
+    """The figures of each panel, one after the other. For rows and panels that `check` passed."""
+    for panel, models in panels.items():
+        yield replay(rows, of_set=of_set, panel=panel, models=models, folds=folds, settled=settled)
+
+
 def replay(
     rows: Sequence[Row],
     *,
@@ -129,15 +152,7 @@ def replay(
     folds: int,
     settled: Mapping[str, bool] | None = None,
 ) -> PanelFigures:
-    """The figures of one panel; `settled`: row id -> whether what running its code gave is right.
-
-    ConfigError when no row has an answer of one of the models, or there are fewer rows than folds.
-    """
-    known = {given.model for row in rows for given in row.answers}
-    if missing := [model for model in models if model not in known]:
-        raise ConfigError(f"{of_set}: nobody recorded an answer of {', '.join(missing)} (panel {panel}).")
-    if not 2 <= folds <= len(rows):
-        raise ConfigError(f"{of_set}: {folds} folds of {len(rows)} rows cannot be made.")
+    """The figures of one panel; `settled`: row id -> whether what running its code gave is right."""
     settled = settled or {}
     played = [_round(row, models) for row in rows]
     fold = _dealt(len(rows), folds)

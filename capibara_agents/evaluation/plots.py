@@ -37,7 +37,7 @@ def confusion_png(table: Mapping[str, Mapping[str, int]], language: Language) ->
     axes.set_xlabel(sentence("eval.said", language))
     axes.set_ylabel(sentence("eval.truth", language))
     axes.set_title(sentence("eval.confusion", language))
-    return _png(figure)
+    return png(figure)
 
 
 def reliability_png(bins: Sequence[Bin], ece: float | None, language: Language) -> bytes:
@@ -57,7 +57,7 @@ def reliability_png(bins: Sequence[Bin], ece: float | None, language: Language) 
     lower.set_xlim(0, 1)
     lower.set_ylabel(sentence("eval.rows", language))
     lower.set_xlabel(sentence("eval.confidence", language))
-    return _png(figure)
+    return png(figure)
 
 
 def accuracy_png(measured: Figures, language: Language) -> bytes:
@@ -70,7 +70,7 @@ def accuracy_png(measured: Figures, language: Language) -> bytes:
         _intervals(axes, groups)
         axes.set_title(sentence(f"eval.by.{name}", language), fontsize=10)
     both[-1].set_xlabel(f"{sentence('eval.domain', language)}, %")
-    return _png(figure)
+    return png(figure)
 
 
 def gain_png(result: ReplayResult, language: Language) -> bytes:
@@ -89,7 +89,7 @@ def gain_png(result: ReplayResult, language: Language) -> bytes:
     axes.set_ylabel(sentence("eval.gap_recovered", language))
     axes.legend()
     axes.grid(alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def _with_domain(groups: Mapping[str, Group]) -> dict[str, Group]:
@@ -108,7 +108,7 @@ def _intervals(axes: Axes, groups: Mapping[str, Group]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # No date and no version inside: the same figures give the same file.
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -81,13 +81,13 @@ class RoutingMeasured:
 def show_routing(settings: Settings, run: RoutingRun, terminal: Terminal, *, as_json: bool) -> None:
     """Measure classification and routing on a file; ConfigError for a file that cannot be used."""
     rows = read_rows(run.file, run.limit)
-    _prepare(run.report, terminal)
+    prepare(run.report, terminal)
     with House(settings) as house:
         measured = _measure_routing(house, rows, run, terminal)
     if as_json:
         terminal.print_json(measured.as_json())
     else:
-        _print(measured.sheets(terminal.language)[: SHOWN + bool(measured.tried)], terminal)
+        print_sheets(measured.sheets(terminal.language)[: SHOWN + bool(measured.tried)], terminal)
     if run.report:
         _report_routing(run.report, measured, terminal)
 
@@ -97,18 +97,18 @@ def _measure_routing(house: House, rows: Sequence[Row], run: RoutingRun, termina
     # The first question pays for loading the vectors.
     decide("hola")
     decided = routing.decide_all(rows, decide)
-    outcomes = list(_followed(decided, len(rows), terminal.text("eval.deciding"), terminal))
+    outcomes = list(followed(decided, len(rows), terminal.text("eval.deciding"), terminal))
     tried: list[robustness.Trial] = []
     if run.robustness:
         each = robustness.trials(outcomes, decide, run.seed)
-        for trials in _followed(each, len(rows), terminal.text("eval.changing"), terminal):
+        for trials in followed(each, len(rows), terminal.text("eval.changing"), terminal):
             tried.extend(trials)
     return RoutingMeasured(
         every=routing.figures(outcomes),
         clean=routing.figures([outcome for outcome in outcomes if outcome.row.is_clean]),
         mistakes=routing.mistakes(outcomes),
         tried=tuple(tried),
-        facts=_facts(run.command, len(rows))
+        facts=facts_of(run.command, len(rows))
         | {"fleet": house.settings.fleet, "exemplars": str(house.exemplars.count())},
     )
 
@@ -125,9 +125,7 @@ def _report_routing(folder: Path, measured: RoutingMeasured, terminal: Terminal)
             "reliability": plots.reliability_png(every.bins, every.ece, language),
             "accuracy": plots.accuracy_png(every, language),
         }
-    page = report.page(
-        terminal.text("eval.routing.title"), _named(measured.facts, terminal), sheets, pictures, language
-    )
+    page = report.page(terminal.text("eval.routing.title"), named(measured.facts, terminal), sheets, pictures, language)
     terminal.note("eval.written", file=report.write(folder, page, pictures))
 
 
@@ -158,8 +156,8 @@ class ReplayRun:
 def show_replay(settings: Settings, run: ReplayRun, terminal: Terminal, *, as_json: bool) -> None:
     """Choose between two models from recorded outcomes; ConfigError for a file that cannot be used."""
     rows = read_outcomes(run.file, (run.strong, run.weak))
-    _prepare(run.report, terminal)
-    facts = _facts(run.command, len(rows))
+    prepare(run.report, terminal)
+    facts = facts_of(run.command, len(rows))
     terminal.note("eval.learning", count=len(rows))
     with House(settings) as house:
         result = replay(
@@ -174,7 +172,7 @@ def show_replay(settings: Settings, run: ReplayRun, terminal: Terminal, *, as_js
     if as_json:
         terminal.print_json(_replay_json(result) | {"run": facts})
     else:
-        _print([replay_sheet(result, terminal.language)], terminal)
+        print_sheets([replay_sheet(result, terminal.language)], terminal)
     if run.report:
         _report_replay(run.report, result, facts, terminal)
 
@@ -198,14 +196,14 @@ def _report_replay(folder: Path, result: ReplayResult, facts: dict[str, str], te
 
     pictures = {"gain": plots.gain_png(result, terminal.language)}
     sheets = [replay_sheet(result, terminal.language)]
-    page = report.page(terminal.text("eval.replay.title"), _named(facts, terminal), sheets, pictures, terminal.language)
+    page = report.page(terminal.text("eval.replay.title"), named(facts, terminal), sheets, pictures, terminal.language)
     terminal.note("eval.written", file=report.write(folder, page, pictures))
 
 
 # ---------------------------------------------------------------- shared by the evaluations
 
 
-def _prepare(folder: Path | None, terminal: Terminal) -> None:
+def prepare(folder: Path | None, terminal: Terminal) -> None:
     """Says before the work what would stop its report after it."""
     if folder is None:
         return
@@ -214,7 +212,7 @@ def _prepare(folder: Path | None, terminal: Terminal) -> None:
     report.make_folder(folder)
 
 
-def _facts(command: str, rows: int) -> dict[str, str]:
+def facts_of(command: str, rows: int) -> dict[str, str]:
     """What a figure needs to be believed: how, with what and where it was measured."""
     return {
         "command": command,
@@ -227,11 +225,11 @@ def _facts(command: str, rows: int) -> dict[str, str]:
     }
 
 
-def _named(facts: dict[str, str], terminal: Terminal) -> dict[str, str]:
+def named(facts: dict[str, str], terminal: Terminal) -> dict[str, str]:
     return {terminal.text(f"eval.fact.{name}"): value for name, value in facts.items()}
 
 
-def _followed(items: Iterable[Item], total: int, what: str, terminal: Terminal) -> Iterator[Item]:
+def followed(items: Iterable[Item], total: int, what: str, terminal: Terminal) -> Iterator[Item]:
     """The items as they come, with their progress on standard error: a bar, or a line at each tenth."""
     console = Console(stderr=True)
     if console.is_terminal:
@@ -243,7 +241,7 @@ def _followed(items: Iterable[Item], total: int, what: str, terminal: Terminal) 
         yield item
 
 
-def _print(sheets: Sequence[Sheet], terminal: Terminal) -> None:
+def print_sheets(sheets: Sequence[Sheet], terminal: Terminal) -> None:
     console = Console()
     for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left", box=None, pad_edge=False)
