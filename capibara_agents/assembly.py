@@ -39,6 +39,7 @@ from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.reload import Difference
 from capibara_agents.runtime.tuning import tuned_settings
 from capibara_agents.settings import Settings
+from capibara_agents.threads import Threads
 from capibara_agents.types import Classification, Language, Plan, Request
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class House:
     def conversations(self) -> Conversations:
         keep_s = self.settings.server.keep_days * 86_400
         return Conversations(self.settings.data_dir / "responses.sqlite3", keep_s=keep_s, clock=time.time)
+
+    @cached_property
+    def threads(self) -> Threads:
+        where = self.settings.server.threads or self.settings.data_dir / "threads.sqlite3"
+        return Threads(where, keep_s=self.settings.server.keep_days * 86_400, clock=time.time)
 
     @cached_property
     def metering(self) -> Metering:
@@ -184,6 +190,8 @@ class House:
         parts = self.__dict__
         if "capibara" in parts:
             parts["capibara"].close_portal()
+        if "threads" in parts:
+            parts.pop("threads").stop()
         if "fleet" in parts:
             parts.pop("fleet").close()
         if "learning" in parts:
@@ -261,6 +269,8 @@ def create_app(settings: Settings | None = None, *, house: House | None = None) 
             gc.freeze()
             yield
         finally:
+            if "threads" in house.__dict__:
+                await house.threads.close()
             house.close()
 
     return build_app(house, lifespan=lifespan)

@@ -82,6 +82,9 @@ class ServerSettings(_Section):
     max_body_bytes: int = Field(20 * 2**20, gt=0)
     ping_s: float = Field(5.0, gt=0, description="Silence after which a stream sends a comment.")
     keep_days: float = Field(30, gt=0, description="How long conversations are kept where a caller asked for it.")
+    threads: str | None = Field(
+        None, pattern=r"^postgres(ql)?://.+", description="postgresql://… keeps threads there; None: in a file."
+    )
     cors_origins: tuple[str, ...] = ()
 
 

@@ -38,6 +38,7 @@ from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.route import Situation
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
+from capibara_agents.threads import Threads
 from capibara_agents.types import (
     Classification,
     Endpoint,
@@ -395,6 +396,7 @@ class FakeHouse:
         self.learner = FakeLearner()
         self.learning = Learning(Journal(settings.data_dir, keep=100), self.learner)
         self.conversations = Conversations(settings.data_dir / "responses.sqlite3", keep_s=60, clock=time.time)
+        self.threads = Threads(settings.data_dir / "threads.sqlite3", keep_s=60, clock=time.time)
         self.metering = Metering(self.fleet.snapshot)
         services: Any = Services(
             settings=settings,
@@ -444,6 +446,7 @@ class FakeHouse:
     def close(self) -> None:
         """End the background loop, the learning and the store."""
         self.capibara.close()
+        self.threads.stop()
         self.learning.close()
         if "exemplars" in self.__dict__:
             self.exemplars.close()

@@ -16,6 +16,8 @@ from capibara_agents.http import (
     exemplars,
     feedback,
     fleet,
+    langgraph_api,
+    langgraph_threads,
     langserve,
     legacy,
     metrics,
@@ -49,6 +51,8 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(metrics.router(house))
     app.include_router(legacy.router(house))
     app.include_router(legacy.consensus_router(house))
+    app.include_router(langgraph_api.router(house))
+    app.include_router(langgraph_threads.router(house))
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
     app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)

@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "template_error": (400, "invalid_request_error"),
     "model_not_found": (404, "invalid_request_error"),
     "not_found": (404, "invalid_request_error"),
+    "conflict": (409, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "request_too_large": (413, "invalid_request_error"),
     "invalid_api_key": (401, "authentication_error"),

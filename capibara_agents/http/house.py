@@ -16,6 +16,7 @@ from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
+from capibara_agents.threads import Threads
 from capibara_agents.types import Classification, Fleet, Language, Plan, Request
 
 
@@ -38,6 +39,8 @@ class House(Protocol):
     def conversations(self) -> Conversations: ...
     @property
     def metering(self) -> Metering: ...
+    @property
+    def threads(self) -> Threads: ...
     @property
     def models(self) -> Models: ...
     @property

@@ -145,7 +145,7 @@ class _Face:
     async def invoke(self, request: Request) -> Response:
         """Answer one input."""
         run = self._run(await read(request, InvokeBody), config_in_path(request))
-        output = await _while_connected(request, self._answer(run))
+        output = await while_connected(request, self._answer(run))
         metadata = {"run_id": run.id, "feedback_tokens": []}
         return Response(encode({"output": output, "metadata": metadata}), media_type="application/json")
 
@@ -156,7 +156,7 @@ class _Face:
         asked = [c.max_concurrency for c in (packed, *_list(body.config)) if c.max_concurrency]
         return_exceptions = isinstance(body.named, dict) and body.named.get("return_exceptions") is True
         limit = min([self._limits.concurrency, *asked])
-        output = await _while_connected(request, self._answers(runs, limit, return_exceptions=return_exceptions))
+        output = await while_connected(request, self._answers(runs, limit, return_exceptions=return_exceptions))
         ids = [run.id for run in runs]
         metadata = {"run_ids": ids, "responses": [{"run_id": run_id, "feedback_tokens": []} for run_id in ids]}
         return Response(encode({"output": output, "metadata": metadata}), media_type="application/json")
@@ -366,7 +366,7 @@ def _of_each(name: str, given: Any, count: int) -> list[Any]:
     return given or [None] * count
 
 
-async def _while_connected(request: Request, work: Awaitable[T]) -> T:
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The result of the work, which is cancelled when the client goes away: ClientGone then."""
     done: list[T] = []
     failed: Exception | None = None

@@ -71,11 +71,15 @@ class EventStream(Response):
                 await self._send_all(scope, receive, send)
             tasks.cancel_scope.cancel()
 
+    def framed(self, value: Any) -> bytes:
+        """One value as an event."""
+        return frame("data", self._encode(value))
+
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with aclosing(self._values) as values:  # type: ignore[type-var]
                 async for value in values:
-                    await self._put(send, frame("data", self._encode(value)))
+                    await self._put(send, self.framed(value))
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever the run raised is the client's to know, translated)
