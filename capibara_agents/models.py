@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import httpx
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_openai.chat_models.base import BaseChatOpenAI
@@ -409,10 +410,7 @@ class _Assembly:
         self.logprobs.extend(delta.logprobs)
         self.finish_reason = chunk.response_metadata.get("finish_reason") or self.finish_reason
         if chunk.usage_metadata:
-            self.usage = Usage(
-                prompt_tokens=chunk.usage_metadata["input_tokens"],
-                completion_tokens=chunk.usage_metadata["output_tokens"],
-            )
+            self.usage = _usage(chunk.usage_metadata)
         if said_something and self.on_delta is not None:
             self.on_delta(delta)
 
@@ -452,6 +450,15 @@ def _delta(chunk: AIMessageChunk, inquiry: Inquiry) -> Delta:
         reasoning=chunk.additional_kwargs.get("reasoning_content", ""),
         tool_calls=tuple(_tool_call_delta(call) for call in chunk.tool_call_chunks),
         logprobs=tuple(logprobs.get("content") or ()),
+    )
+
+
+def _usage(told: UsageMetadata) -> Usage:
+    return Usage(
+        prompt_tokens=told["input_tokens"],
+        completion_tokens=told["output_tokens"],
+        cached_tokens=(told.get("input_token_details") or {}).get("cache_read"),
+        reasoning_tokens=(told.get("output_token_details") or {}).get("reasoning"),
     )
 
 

@@ -31,6 +31,20 @@ class Answer(Value):
     verdict: Verdict
     timings_ms: dict[str, float]
 
+    def ranked(self) -> tuple[Candidate, ...]:
+        """The answers there are, the returned one first, then by the weight behind what they say, then their own."""
+        behind: dict[int, float] = {}
+        for vote in self.ballot.votes:
+            behind[vote.cluster] = behind.get(vote.cluster, 0.0) + vote.weight
+        votes = {f"{self.plan.attempt}:{vote.model}": vote for vote in self.ballot.votes}
+
+        def place(candidate: Candidate) -> tuple[bool, float, float]:
+            vote = votes.get(candidate.key)
+            weights = (behind[vote.cluster], vote.weight) if vote else (float("-inf"), 0.0)
+            return candidate.key != self.candidate.key, -weights[0], -weights[1]
+
+        return tuple(sorted((c for c in self.candidates if c.has_answer or c == self.candidate), key=place))
+
     def trace(self) -> dict[str, Any]:
         """The decision as JSON: classification, plan, candidates, ballot, verdict, timings_ms."""
         return self.model_dump(mode="json", exclude={"candidate"})

@@ -98,6 +98,7 @@ class Request(Value):
         False, description="After a vote on free text, let the strongest voter write one answer out of all."
     )
     judge: bool = Field(False, description="Let another model look at the answer too; its word never stands alone.")
+    choices: int = Field(1, ge=1, description="So many ranked answers are returned; more than one needs a vote.")
     sampling: Sampling = Field(default_factory=Sampling, description="Passed to the model unchanged.")
 
 
@@ -200,6 +201,8 @@ class Usage(Value):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = Field(None, description="Of the prompt, read from its cache; None: it did not say.")
+    reasoning_tokens: int | None = Field(None, description="Of the completion, thought before it; None: not counted.")
 
     @property
     def total_tokens(self) -> int:

@@ -14,6 +14,7 @@ from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
 from capibara_agents.errors import BadQuestion, CapibaraError
+from capibara_agents.http import chat_rules
 from capibara_agents.http import openai_wire as wire
 from capibara_agents.http.exchange import Exchange, Trace, data, done, failure, wants
 from capibara_agents.http.house import House
@@ -29,7 +30,7 @@ class CompletionBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = "capibara"
+    model: str
     prompt: str | list[Any]
     stream: bool = False
     stream_options: wire.StreamOptions | None = None
@@ -55,7 +56,9 @@ def router(house: House) -> APIRouter:
         prompt = prompt_of(body)
         messages, request = wire.read_chat(chat_body(body, prompt))
         usage = body.stream_options is not None and body.stream_options.include_usage
-        shape = CompletionShape(prompt if body.echo else "", trace=wants(trace), include_usage=usage)
+        shape = CompletionShape(
+            prompt if body.echo else "", trace=wants(trace), include_usage=usage, choices=request.choices
+        )
         exchange = Exchange(house, messages, request, shape)
         return await (exchange.stream() if body.stream else exchange.whole(http))
 
@@ -64,9 +67,11 @@ def router(house: House) -> APIRouter:
 
 def prompt_of(body: CompletionBody) -> str:
     """The one text that is asked. BadQuestion for several, for tokens, and for what cannot be honoured."""
+    extra = body.model_extra or {}
     for name, what in REFUSED.items():
-        if (body.model_extra or {}).get(name) not in (None, 0, 1, ""):
-            raise BadQuestion(f"This service has no {what}.", param=name, code="unsupported_parameter")
+        if extra.get(name) not in (None, 0, 1, ""):
+            raise chat_rules.unsupported(name, f"This service has no {what}.")
+    chat_rules.check_parameters({name: value for name, value in extra.items() if name not in REFUSED})
     prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0] if len(body.prompt) == 1 else None
     if not isinstance(prompt, str):
         raise BadQuestion("prompt must be one text; tokens and several prompts are not taken.", param="prompt")
@@ -82,41 +87,47 @@ def chat_body(body: CompletionBody, prompt: str) -> wire.ChatBody:
 class CompletionShape:
     """A text_completion, or a stream of them."""
 
-    def __init__(self, echo: str, *, trace: bool, include_usage: bool) -> None:
+    def __init__(self, echo: str, *, trace: bool, include_usage: bool, choices: int = 1) -> None:
         self._base: dict[str, Any] = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
             "model": "capibara",
         }
-        self._echo, self._trace, self._include_usage = echo, trace, include_usage
+        self._echo, self._trace, self._include_usage, self._count = echo, trace, include_usage, choices
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        candidate = answer.candidate
-        choice = self._choice(self._echo + candidate.content, wire.finish_of(candidate))
+        chosen = answer.ranked()[: self._count]
+        choices = [_choice(i, self._echo + c.content, wire.finish_of(c)) for i, c in enumerate(chosen)]
         trace = {"capibara": answer.trace()} if self._trace else {}
-        return {**self._base, "model": candidate.model, **choice, "usage": wire.usage(candidate.usage), **trace}
+        base = {**self._base, "model": answer.candidate.model}
+        return {**base, "choices": choices, "usage": wire.usage(*chosen), **trace}
 
     def opening(self) -> Iterator[ServerSentEvent]:
         if self._echo:
-            yield data({**self._base, **self._choice(self._echo)})
+            for index in range(self._count):
+                yield self._sent(index, self._echo)
 
     def delta(self, event: Event) -> Iterator[ServerSentEvent]:
         self._base["model"] = event["model"]
-        yield data({**self._base, **self._choice(event["content"])})
+        yield self._sent(0, event["content"])
 
     def closing(self, answer: Answer, *, said: bool) -> Iterator[ServerSentEvent]:
-        candidate = answer.candidate
-        self._base["model"] = candidate.model
-        last = self._choice("" if said else candidate.content, wire.finish_of(candidate))
-        yield data({**self._base, **last, "capibara": wire.verdict_of(answer, trace=self._trace)})
+        chosen = answer.ranked()[: self._count]
+        self._base["model"] = answer.candidate.model
+        for index, candidate in reversed(list(enumerate(chosen))):
+            verdict = {} if index else {"capibara": wire.verdict_of(answer, trace=self._trace)}
+            yield self._sent(index, "" if said else candidate.content, wire.finish_of(candidate), **verdict)
         if self._include_usage:
-            yield data({**self._base, "choices": [], "usage": wire.usage(candidate.usage)})
+            yield data({**self._base, "choices": [], "usage": wire.usage(*chosen)})
         yield done()
 
     def broken(self, error: CapibaraError) -> Iterator[ServerSentEvent]:
         yield failure(error)
 
-    @staticmethod
-    def _choice(text: str, finish_reason: str | None = None) -> dict[str, Any]:
-        return {"choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}]}
+    def _sent(self, index: int, text: str, finish_reason: str | None = None, **rest: Any) -> ServerSentEvent:
+        return data({**self._base, "choices": [_choice(index, text, finish_reason)], **rest})
+
+
+def _choice(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}

@@ -31,7 +31,7 @@ def router(house: House) -> APIRouter:
     @routes.post("/chat/completions")
     async def chat(body: wire.ChatBody, http: HttpRequest, trace: Trace = None) -> Response:
         messages, request = wire.read_chat(body)
-        shape = ChatShape(trace=wants(trace), include_usage=_include_usage(body))
+        shape = ChatShape(trace=wants(trace), include_usage=_include_usage(body), choices=request.choices)
         exchange = Exchange(house, messages, request, shape)
         return await (exchange.stream() if body.stream else exchange.whole(http))
 
@@ -78,7 +78,8 @@ def _model(spec: ModelSpec, created_s: int) -> dict[str, Any]:
 class ChatShape:
     """A chat.completion, or chat.completion.chunk objects."""
 
-    def __init__(self, *, trace: bool, include_usage: bool) -> None:
+    def __init__(self, *, trace: bool, include_usage: bool, choices: int = 1) -> None:
+        self._choices = choices
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created_s = int(time.time())
         self._trace = trace
@@ -86,7 +87,7 @@ class ChatShape:
         self._chunks = wire.Chunks(id=self._id, created_s=self._created_s)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        return wire.completion(answer, id=self._id, created_s=self._created_s, trace=self._trace)
+        return wire.completion(answer, id=self._id, created_s=self._created_s, trace=self._trace, choices=self._choices)
 
     def opening(self) -> Iterator[ServerSentEvent]:
         yield from ()
@@ -95,11 +96,15 @@ class ChatShape:
         yield data(self._chunks.delta(event))
 
     def closing(self, answer: Answer, *, said: bool) -> Iterator[ServerSentEvent]:
-        if not said:
-            yield data(self._chunks.whole(answer.candidate))
+        chosen = answer.ranked()[: self._choices]
+        for index, candidate in enumerate(chosen):
+            if not said:
+                yield data(self._chunks.whole(candidate, index))
+        for index, candidate in enumerate(chosen[1:], start=1):
+            yield data(self._chunks.finish(candidate, index))
         yield data(self._chunks.last(answer, trace=self._trace))
         if self._include_usage:
-            yield data(self._chunks.used(answer))
+            yield data(self._chunks.used(*chosen))
         yield done()
 
     def broken(self, error: CapibaraError) -> Iterator[ServerSentEvent]:

@@ -8,20 +8,10 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from capibara_agents.errors import BadQuestion
+from capibara_agents.http import chat_rules
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event, read_messages, read_request
-from capibara_agents.types import Candidate, Plan, Request, Usage
-
-# Parameters that mean something and that nothing here can honour: refused, never dropped in silence.
-REFUSED = {
-    "audio": "audio",
-    "functions": "functions; use tools",
-    "function_call": "function_call; use tool_choice",
-    "web_search_options": "web search",
-    "prediction": "prediction",
-    "reasoning_effort": "choice of reasoning effort; it is set for each model in the configuration",
-    "verbosity": "choice of verbosity",
-}
+from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usage
 
 
 class StreamOptions(BaseModel):
@@ -55,8 +45,8 @@ class ChatBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = "capibara"
     messages: list[dict[str, Any]] = Field(min_length=1)
+    model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1)
@@ -95,21 +85,25 @@ class ChatBody(BaseModel):
 
 def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
     """The conversation and how to answer it. BadQuestion names what cannot be honoured."""
-    for name, what in REFUSED.items():
-        if (body.model_extra or {}).get(name) is not None:
-            raise _unsupported(name, f"This service has no {what}.")
-    if body.n is not None and body.n > 1:
-        raise _unsupported("n", "n: only one choice is returned.")
+    extra = body.model_extra or {}
+    chat_rules.check_parameters(extra)
+    chat_rules.check_messages(body.messages)
+    chat_rules.check_tools(body.tools or (), body.tool_choice)
+    chat_rules.check_format(body.response_format)
+    chat_rules.check_bias(body.logit_bias, named=body.model not in VIRTUAL_MODELS)
     if body.tools and body.logprobs:
-        raise _unsupported("logprobs", "logprobs cannot be combined with tools.")
+        raise chat_rules.unsupported("logprobs", "logprobs cannot be combined with tools.")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadQuestion("top_logprobs needs logprobs: true.", param="top_logprobs")
     options = body.capibara or Options()
     sampling = {
         name: getattr(body, name)
         for name in (
             "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "top_logprobs", "logit_bias",
-            "tool_choice", "parallel_tool_calls",
         )
     }  # fmt: skip
+    if body.tools:
+        sampling |= {"tool_choice": body.tool_choice, "parallel_tool_calls": body.parallel_tool_calls}
     sampling |= {
         "max_tokens": body.max_completion_tokens or body.max_tokens,
         "stop": [body.stop] if isinstance(body.stop, str) else body.stop or [],
@@ -119,7 +113,7 @@ def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
     }
     chosen = options.model_dump(exclude_none=True, exclude={"stream"})
     stream = options.stream if body.stream else "off"
-    values = {**chosen, "model": body.model, "stream": stream, "sampling": sampling}
+    values = {**chosen, "model": body.model, "stream": stream, "choices": body.n or 1, "sampling": sampling}
     return read_messages(body.messages), request_of(values)
 
 
@@ -133,49 +127,53 @@ def request_of(values: dict[str, Any]) -> Request:
         raise BadQuestion(error.message.replace(error.param or "", path or "", 1), param=path) from None
 
 
-def _unsupported(param: str, message: str) -> BadQuestion:
-    return BadQuestion(message, param=param, code="unsupported_parameter")
-
-
 def _format(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if response_format is None or response_format["type"] == "text" else response_format
 
 
-def completion(answer: Answer, *, id: str, created_s: int, trace: bool) -> dict[str, Any]:
-    """A chat.completion object."""
-    candidate = answer.candidate
+def completion(answer: Answer, *, id: str, created_s: int, trace: bool, choices: int = 1) -> dict[str, Any]:
+    """A chat.completion object, the best candidate first."""
+    chosen = answer.ranked()[:choices]
+    body = {
+        "id": id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": answer.candidate.model,
+        "choices": [_choice(index, candidate) for index, candidate in enumerate(chosen)],
+        "usage": usage(*chosen),
+    }
+    return {**body, "capibara": answer.trace()} if trace else body
+
+
+def _choice(index: int, candidate: Candidate) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": candidate.content or None, "refusal": None}
+    message["annotations"] = []
     if candidate.reasoning:
         message["reasoning_content"] = candidate.reasoning
     if candidate.tool_calls:
         message["tool_calls"] = [dict(call) for call in candidate.tool_calls]
     elif message["content"] is None:
         message["content"] = ""
-    body = {
-        "id": id,
-        "object": "chat.completion",
-        "created": created_s,
-        "model": candidate.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": {"content": list(candidate.logprobs), "refusal": None} if candidate.logprobs else None,
-                "finish_reason": finish_of(candidate),
-            }
-        ],
-        "usage": usage(candidate.usage),
-    }
-    return {**body, "capibara": answer.trace()} if trace else body
-
-
-def usage(used: Usage) -> dict[str, int]:
-    """OpenAI's usage object: the tokens of the candidate that is returned."""
     return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.completion_tokens,
-        "total_tokens": used.total_tokens,
+        "index": index,
+        "message": message,
+        "logprobs": {"content": list(candidate.logprobs), "refusal": None} if candidate.logprobs else None,
+        "finish_reason": finish_of(candidate),
     }
+
+
+def usage(first: Candidate, *others: Candidate) -> dict[str, Any]:
+    """OpenAI's usage object: the tokens of what is returned; the prompt as the first one's model counted it."""
+    written = sum(candidate.usage.completion_tokens for candidate in (first, *others))
+    read: Usage = first.usage
+    counted: dict[str, Any] = {
+        "prompt_tokens": read.prompt_tokens,
+        "completion_tokens": written,
+        "total_tokens": read.prompt_tokens + written,
+    }
+    if read.cached_tokens is not None:
+        counted["prompt_tokens_details"] = {"cached_tokens": read.cached_tokens}
+    return counted
 
 
 def finish_of(candidate: Candidate) -> str:
@@ -199,10 +197,10 @@ class Chunks:
     def __init__(self, *, id: str, created_s: int) -> None:
         self._base = {"id": id, "object": "chat.completion.chunk", "created": created_s}
         self._model = "capibara"
-        self._opened = False
+        self._opened: set[int] = set()
 
-    def delta(self, event: Event) -> dict[str, Any]:
-        """A piece of the answer."""
+    def delta(self, event: Event, index: int = 0) -> dict[str, Any]:
+        """A piece of the answer, or of the choice at `index`."""
         delta: dict[str, Any] = {}
         if event["content"]:
             delta["content"] = event["content"]
@@ -212,11 +210,11 @@ class Chunks:
             delta["tool_calls"] = [dict(call) for call in event["tool_calls"]]
         self._model = event["model"]
         logprobs = {"content": list(event["logprobs"]), "refusal": None} if event["logprobs"] else None
-        return self._chunk(delta, logprobs=logprobs)
+        return self._chunk(index, delta, logprobs=logprobs)
 
-    def whole(self, candidate: Candidate) -> dict[str, Any]:
-        """The answer in one piece, where none of it has been sent."""
-        calls = tuple({**call, "index": index} for index, call in enumerate(candidate.tool_calls))
+    def whole(self, candidate: Candidate, index: int = 0) -> dict[str, Any]:
+        """An answer in one piece, where none of it has been sent."""
+        calls = tuple({**call, "index": number} for number, call in enumerate(candidate.tool_calls))
         return self.delta(
             {
                 "model": candidate.model,
@@ -224,26 +222,35 @@ class Chunks:
                 "reasoning": candidate.reasoning,
                 "tool_calls": calls,
                 "logprobs": candidate.logprobs,
-            }
+            },
+            index,
         )
 
-    def last(self, answer: Answer, *, trace: bool) -> dict[str, Any]:
-        """The one chunk with a finish_reason; verdict and trace ride on it."""
-        chunk = self._chunk({}, finish_reason=finish_of(answer.candidate))
-        chunk["capibara"] = verdict_of(answer, trace=trace)
-        return chunk
+    def finish(self, candidate: Candidate, index: int) -> dict[str, Any]:
+        """The end of a choice."""
+        return self._chunk(index, {}, finish_reason=finish_of(candidate))
 
-    def used(self, answer: Answer) -> dict[str, Any]:
+    def last(self, answer: Answer, *, trace: bool) -> dict[str, Any]:
+        """The end of the answer that won; verdict and trace ride on it."""
+        self._model = answer.candidate.model
+        return {**self.finish(answer.candidate, 0), "capibara": verdict_of(answer, trace=trace)}
+
+    def used(self, *chosen: Candidate) -> dict[str, Any]:
         """The usage chunk: empty choices."""
-        return {**self._base, "model": self._model, "choices": [], "usage": usage(answer.candidate.usage)}
+        return {**self._base, "model": self._model, "choices": [], "usage": usage(*chosen)}
 
     def _chunk(
-        self, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None, finish_reason: str | None = None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
     ) -> dict[str, Any]:
-        if not self._opened:
-            self._opened = True
+        if index not in self._opened:
+            self._opened.add(index)
             delta = {"role": "assistant", "content": "", **delta}
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**self._base, "model": self._model, "choices": [choice]}
 
 

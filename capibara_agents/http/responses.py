@@ -17,8 +17,9 @@ from capibara_agents.conversations import Conversations, Kept
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http import openai_wire
 from capibara_agents.http import responses_wire as wire
-from capibara_agents.http.exchange import Exchange, Trace, data, wants
+from capibara_agents.http.exchange import Exchange, Trace, data, done, wants
 from capibara_agents.http.house import House
+from capibara_agents.http.responses_draft import Draft
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event
 
@@ -38,6 +39,10 @@ def router(house: House) -> APIRouter:
             house, messages, request, ResponseShape(body, said, house.conversations, trace=wants(trace))
         )
         return await (exchange.stream() if body.stream else exchange.whole(http))
+
+    @routes.post("/compact")
+    async def compact() -> None:
+        raise BadQuestion("This service compacts no conversations.", code="not_found")
 
     @routes.get("/{response_id}")
     async def get(response_id: str) -> dict[str, Any]:
@@ -77,10 +82,10 @@ class ResponseShape:
     ) -> None:
         self._id = f"resp_{uuid.uuid4().hex}"
         self._body, self._said, self._conversations = body, said, conversations
-        self._draft = wire.Draft(body, id=self._id, created_s=int(time.time()), trace=trace)
+        self._draft = Draft(body, id=self._id, created_s=int(time.time()), trace=trace)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        response = self._draft.finished(answer)
+        response = self._draft.finished(answer, at_s=int(time.time()))
         self._keep(response)
         return response
 
@@ -91,10 +96,11 @@ class ResponseShape:
         yield from map(_sent, self._draft.piece(event))
 
     def closing(self, answer: Answer, *, said: bool) -> Iterator[ServerSentEvent]:
-        for event in self._draft.closed(answer):
+        for event in self._draft.closed(answer, at_s=int(time.time())):
             if "response" in event:
                 self._keep(event["response"])
             yield _sent(event)
+        yield done()
 
     def broken(self, error: CapibaraError) -> Iterator[ServerSentEvent]:
         yield _sent(self._draft.broken(error))

@@ -1,18 +1,15 @@
-"""OpenAI's Responses shapes: bodies in, response objects and events out. Pure."""
+"""OpenAI's Responses: bodies in, as the same question for a chat. Pure; what goes out is `responses_draft.py`'s."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from capibara_agents.errors import BadQuestion, CapibaraError
+from capibara_agents.errors import BadQuestion
+from capibara_agents.http import chat_rules
 from capibara_agents.http import openai_wire as wire
-from capibara_agents.http.errors import body_of
-from capibara_agents.outcome import Answer
-from capibara_agents.runnable import Event
-from capibara_agents.types import Candidate
 
 Message = dict[str, Any]
 Item = dict[str, Any]
@@ -23,7 +20,9 @@ REFUSED = {
     "conversation": "conversations; use previous_response_id",
     "prompt": "stored prompts",
     "max_tool_calls": "tools of its own",
+    "context_management": "context management",
 }
+LOGPROBS = "message.output_text.logprobs"
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text"}
 
 
@@ -31,6 +30,7 @@ class TextOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     format: dict[str, Any] | None = None
+    verbosity: str | None = None
 
 
 class ResponseBody(BaseModel):
@@ -38,8 +38,8 @@ class ResponseBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = "capibara"
     input: str | list[dict[str, Any]]
+    model: str
     instructions: str | None = None
     stream: bool = False
     store: bool | None = None
@@ -51,6 +51,14 @@ class ResponseBody(BaseModel):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
+    include: list[str] | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    reasoning: dict[str, Any] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
     truncation: Literal["disabled", "auto"] | None = None
     capibara: wire.Options | None = None
@@ -68,15 +76,7 @@ def chat_body(body: ResponseBody, history: Sequence[Message]) -> wire.ChatBody:
 
     BadQuestion names what cannot be honoured.
     """
-    for name, what in REFUSED.items():
-        if (body.model_extra or {}).get(name):
-            raise BadQuestion(f"This service has no {what}.", param=name, code="unsupported_parameter")
-    if body.truncation == "auto":
-        raise BadQuestion(
-            "This service drops no messages by itself; leave truncation out.",
-            param="truncation",
-            code="unsupported_parameter",
-        )
+    _check(body)
     system: list[Message] = [{"role": "system", "content": body.instructions}] if body.instructions else []
     values: dict[str, Any] = {
         "model": body.model,
@@ -89,9 +89,32 @@ def chat_body(body: ResponseBody, history: Sequence[Message]) -> wire.ChatBody:
         "tool_choice": _tool_choice(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls,
         "response_format": _format(body.text),
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "logprobs": True if LOGPROBS in (body.include or ()) or body.top_logprobs else None,
+        "top_logprobs": body.top_logprobs,
         "capibara": body.capibara,
     }
     return wire.ChatBody.model_validate({name: value for name, value in values.items() if value is not None})
+
+
+def _check(body: ResponseBody) -> None:
+    extra = body.model_extra or {}
+    for name, what in REFUSED.items():
+        if extra.get(name):
+            raise chat_rules.unsupported(name, f"This service has no {what}.")
+    chat_rules.check_parameters(extra)
+    if body.truncation == "auto":
+        raise chat_rules.unsupported("truncation", "This service drops no messages by itself; leave truncation out.")
+    for name in ("effort", "summary", "generate_summary"):
+        if (body.reasoning or {}).get(name) is not None:
+            message = f"This service has no choice of reasoning {name}; it is set for each model in the configuration."
+            raise chat_rules.unsupported(f"reasoning.{name}", message)
+    if body.text is not None and body.text.verbosity is not None:
+        raise chat_rules.unsupported("text.verbosity", "This service has no choice of verbosity.")
+    for item in body.include or ():
+        if item != LOGPROBS:
+            raise chat_rules.unsupported("include", f"Of include, this service has {LOGPROBS} alone.")
 
 
 def messages_of(given: str | Sequence[Item]) -> list[Message]:
@@ -200,180 +223,3 @@ def _format(text: TextOptions | None) -> dict[str, Any] | None:
     if given is None or given.get("type") != "json_schema":
         return given
     return {"type": "json_schema", "json_schema": {key: value for key, value in given.items() if key != "type"}}
-
-
-# ---------------------------------------------------------------- answers
-
-
-class Draft:
-    """One response object as it comes into being; its events carry growing sequence numbers."""
-
-    def __init__(self, body: ResponseBody, *, id: str, created_s: int, trace: bool) -> None:
-        self.id = id
-        self._trace = trace
-        self._number = -1
-        self._items: list[Item] = []
-        self._text: list[str] = []
-        self._calls: dict[int, Item] = {}
-        self._base = _frame(body, id, created_s)
-
-    def finished(self, answer: Answer) -> dict[str, Any]:
-        """The whole response object."""
-        candidate = answer.candidate
-        short = candidate.finish_reason == "length"
-        return {
-            **self._base,
-            "status": "incomplete" if short else "completed",
-            "incomplete_details": {"reason": "max_output_tokens"} if short else None,
-            "model": candidate.model,
-            "output": items_of(candidate, self.id),
-            "usage": _usage(candidate),
-            **({"capibara": answer.trace()} if self._trace else {}),
-        }
-
-    def opened(self) -> Iterator[Event]:
-        """Before any text."""
-        yield self._event("response.created", response=self._base)
-        yield self._event("response.in_progress", response=self._base)
-
-    def piece(self, delta: Event) -> Iterator[Event]:
-        """The events of one piece of the answer."""
-        if delta["content"]:
-            yield from self._said(delta["content"])
-        for call in delta["tool_calls"]:
-            yield from self._called(call)
-
-    def closed(self, answer: Answer) -> Iterator[Event]:
-        """Everything that is open is done, then the response is."""
-        for index, item in enumerate(items_of(answer.candidate, self.id)):
-            yield from self._done(index, item)
-        kind = "response.incomplete" if answer.candidate.finish_reason == "length" else "response.completed"
-        yield self._event(kind, response=self.finished(answer))
-
-    def broken(self, error: CapibaraError) -> Event:
-        """The last event of a stream that could not be finished."""
-        told = body_of(error)["error"]
-        failed = {**self._base, "status": "failed", "error": {"code": "server_error", "message": told["message"]}}
-        return self._event("response.failed", response=failed)
-
-    def _said(self, text: str) -> Iterator[Event]:
-        at = {"item_id": f"msg_{self.id}", "output_index": 0, "content_index": 0}
-        if not self._text:
-            item = {**_message(self.id, ""), "status": "in_progress", "content": []}
-            yield self._event("response.output_item.added", output_index=0, item=item)
-            yield self._event("response.content_part.added", **at, part=_part_of(""))
-        self._text.append(text)
-        yield self._event("response.output_text.delta", **at, delta=text, logprobs=[])
-
-    def _called(self, call: dict[str, Any]) -> Iterator[Event]:
-        index = call.get("index") or 0
-        place = index + bool(self._text)
-        function = call["function"]
-        if index not in self._calls:
-            item = _call(self.id, index, call.get("id"), function.get("name") or "", "")
-            self._calls[index] = item
-            yield self._event("response.output_item.added", output_index=place, item={**item, "status": "in_progress"})
-        if function.get("arguments"):
-            yield self._event(
-                "response.function_call_arguments.delta",
-                item_id=self._calls[index]["id"],
-                output_index=place,
-                delta=function["arguments"],
-            )
-
-    def _done(self, index: int, item: Item) -> Iterator[Event]:
-        if item["type"] == "message":
-            at = {"item_id": item["id"], "output_index": index, "content_index": 0}
-            text = item["content"][0]["text"]
-            if not self._text:
-                yield from self._said(text)
-            yield self._event("response.output_text.done", **at, text=text, logprobs=[])
-            yield self._event("response.content_part.done", **at, part=item["content"][0])
-        elif item["type"] == "function_call":
-            yield self._event(
-                "response.function_call_arguments.done",
-                item_id=item["id"],
-                output_index=index,
-                name=item["name"],
-                arguments=item["arguments"],
-            )
-        yield self._event("response.output_item.done", output_index=index, item=item)
-
-    def _event(self, kind: str, **values: Any) -> Event:
-        self._number += 1
-        return {"type": kind, "sequence_number": self._number, **values}
-
-
-def items_of(candidate: Candidate, response_id: str) -> list[Item]:
-    """The output items of an answer: its text, and its calls of functions."""
-    items: list[Item] = []
-    if candidate.content or not candidate.tool_calls:
-        items.append(_message(response_id, candidate.content))
-    for index, call in enumerate(candidate.tool_calls):
-        function = call["function"]
-        items.append(_call(response_id, index, call.get("id"), function["name"], function["arguments"]))
-    return items
-
-
-def _message(response_id: str, text: str) -> Item:
-    return {
-        "id": f"msg_{response_id}",
-        "type": "message",
-        "status": "completed",
-        "role": "assistant",
-        "content": [_part_of(text)],
-    }
-
-
-def _part_of(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _call(response_id: str, index: int, call_id: str | None, name: str, arguments: str) -> Item:
-    return {
-        "id": f"fc_{index}_{response_id}",
-        "type": "function_call",
-        "status": "completed",
-        "call_id": call_id or f"call_{index}_{response_id}",
-        "name": name,
-        "arguments": arguments,
-    }
-
-
-def _usage(candidate: Candidate) -> dict[str, Any]:
-    used = candidate.usage
-    return {
-        "input_tokens": used.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": used.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": used.total_tokens,
-    }
-
-
-def _frame(body: ResponseBody, id: str, created_s: int) -> dict[str, Any]:
-    """What a response object says before there is an answer."""
-    return {
-        "id": id,
-        "object": "response",
-        "created_at": created_s,
-        "status": "in_progress",
-        "background": False,
-        "error": None,
-        "incomplete_details": None,
-        "instructions": body.instructions,
-        "max_output_tokens": body.max_output_tokens,
-        "metadata": body.metadata or {},
-        "model": body.model,
-        "output": [],
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": body.previous_response_id,
-        "store": bool(body.store),
-        "temperature": body.temperature,
-        "text": {"format": (body.text.format if body.text else None) or {"type": "text"}},
-        "tool_choice": body.tool_choice or "auto",
-        "tools": body.tools or [],
-        "top_p": body.top_p,
-        "truncation": "disabled",
-        "usage": None,
-    }

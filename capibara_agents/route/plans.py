@@ -20,6 +20,14 @@ Values = dict[str, str | int | float]
 
 def first_plan(situation: Situation) -> Plan:
     """The plan of attempt 1. Raises UnknownModel, BadQuestion, ContextTooLong."""
+    plan = _planned(situation)
+    if situation.request.choices > len(plan.models):
+        answers = "one model answers" if len(plan.models) == 1 else f"{len(plan.models)} models vote"
+        raise BadQuestion(f"n: {answers} here, and each gives one choice.", param="n", code="unsupported_parameter")
+    return plan
+
+
+def _planned(situation: Situation) -> Plan:
     request = situation.request
     if request.model not in VIRTUAL_MODELS:
         return _named(situation)
@@ -72,7 +80,8 @@ def _asked_mode(request: Request) -> Mode | None:
         raise BadQuestion(f"voters vote, and mode {request.mode} has no vote.", param="capibara.voters")
     if request.mode != "auto":
         return request.mode
-    if virtual == "consensus" or votes:
+    # Several choices are the answers of several models.
+    if virtual == "consensus" or votes or (request.choices > 1 and virtual != "single"):
         return "consensus"
     return "single" if virtual == "single" else None
 

@@ -124,7 +124,8 @@ class Service:
 
 
 def chat_body(content: str, **body: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": 12, "temperature": 0, **body}
+    messages = [{"role": "user", "content": content}]
+    return {"model": "capibara", "messages": messages, "max_tokens": 12, "temperature": 0, **body}
 
 
 def new_mark() -> str:

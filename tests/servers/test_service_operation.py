@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 import pytest
-from service_process import MODELS, Service
+from service_process import MODELS, Service, chat_body
 
 pytestmark = pytest.mark.servers
 
@@ -97,7 +97,7 @@ def test_the_models_servers_are_locked_to_others(service: Service) -> None:
     """Without the key that only the service knows, a model's server answers no question."""
     service.chat("Say hello", model="phi-4-mini", max_tokens=1)
     url = service.fleet()["phi-4-mini"]["url"]
-    response = service.client.post(f"{url}/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}]})
+    response = service.client.post(f"{url}/v1/chat/completions", json=chat_body("a"))
     assert response.status_code == 401
 
 

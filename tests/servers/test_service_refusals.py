@@ -19,11 +19,12 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
 # (what is wrong, body, param of the error, code of the error)
 WRONG_BODIES: list[tuple[str, Any, str | None, str]] = [
     ("no messages", {}, "messages", "invalid_request"),
+    ("no model", {"messages": MESSAGES, "model": None}, "model", "invalid_request"),
     ("empty messages", {"messages": []}, "messages", "invalid_request"),
     ("messages of the wrong type", {"messages": SECRET}, "messages", "invalid_request"),
     ("a message that is no object", {"messages": [SECRET]}, "messages.0", "invalid_request"),
     ("a message without a role", {"messages": [{"content": SECRET}]}, "messages", "invalid_request"),
-    ("an unknown role", {"messages": [{"role": "wizard", "content": SECRET}]}, "messages", "invalid_request"),
+    ("an unknown role", {"messages": [{"role": "wizard", "content": SECRET}]}, "messages.0.role", "invalid_request"),
     ("a model that is no text", {"messages": MESSAGES, "model": 7}, "model", "invalid_request"),
     ("a temperature in words", {"messages": MESSAGES, "temperature": "hot"}, "temperature", "invalid_request"),
     ("a temperature out of range", {"messages": MESSAGES, "temperature": 3}, "temperature", "invalid_request"),
@@ -37,7 +38,7 @@ WRONG_BODIES: list[tuple[str, Any, str | None, str]] = [
     ),
     ("an unknown option", {"messages": MESSAGES, "capibara": {"speed": 1}}, "capibara.speed", "invalid_request"),
     ("an unknown mode", {"messages": MESSAGES, "capibara": {"mode": "guess"}}, "capibara.mode", "invalid_request"),
-    ("two choices", {"messages": MESSAGES, "n": 2}, "n", "unsupported_parameter"),
+    ("more choices than voters", {"messages": MESSAGES, "n": 4}, "n", "unsupported_parameter"),
     ("functions", {"messages": MESSAGES, "functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     (
         "tools, which no model of the fleet calls",
@@ -73,7 +74,7 @@ def test_a_wrong_body_is_a_400_that_names_the_parameter(
     service: Service, body: Any, param: str, code: str, stream: bool
 ) -> None:
     """400, the dotted path of what is wrong, a stable code; the same for a stream, before it starts."""
-    response = service.client.post(CHAT, json={"stream": stream, **body})
+    response = service.client.post(CHAT, json={"stream": stream, "model": "capibara", **body})
     assert response.status_code == 400, response.text
     error = error_of(response)
     assert error["type"] == "invalid_request_error"

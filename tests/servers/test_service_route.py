@@ -175,7 +175,8 @@ def test_a_damaged_store_costs_no_service_and_no_exemplar(tmp_path: Path, real_s
 @pytest.mark.parametrize("stream", [False, True])
 def test_feedback_finds_its_request(service: Service, stream: bool) -> None:
     """By the x-request-id of the answer; another id is a 404."""
-    body = {"messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 4, "stream": stream}
+    messages = [{"role": "user", "content": "Say hello"}]
+    body = {"model": "capibara", "messages": messages, "max_tokens": 4, "stream": stream}
     response = service.client.post("/v1/chat/completions", json=body)
     assert response.status_code == 200
     told = service.client.post("/v1/feedback", json={"request_id": response.headers["x-request-id"], "score": 1})

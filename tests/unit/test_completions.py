@@ -51,10 +51,10 @@ async def test_a_stream_of_completions(house: FakeHouse, client: openai.AsyncOpe
         ({"prompt": [1, 2]}, "prompt"),
         ({"suffix": "x"}, "suffix"),
         ({"logprobs": 3}, "logprobs"),
-        ({"n": 2}, "n"),
+        ({"n": 4}, "n"),
     ],
 )
 async def test_what_cannot_be_done_is_named(house: FakeHouse, change: dict[str, Any], param: str) -> None:
-    exchange = await post(build_app(house), "/v1/completions", {"prompt": "hola", **change}).done()
+    exchange = await post(build_app(house), "/v1/completions", {"model": "capibara", "prompt": "hola", **change}).done()
     assert exchange.status == 400
     assert exchange.json()["error"]["param"] == param

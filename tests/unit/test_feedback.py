@@ -180,7 +180,7 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
 
 async def chat(house: FakeHouse, request_id: str, **body: Any) -> Exchange:
     house.classifier.says = ASKED
-    sent = {"messages": [{"role": "user", "content": "¿Capital de España?"}], **body}
+    sent = {"model": "capibara", "messages": [{"role": "user", "content": "¿Capital de España?"}], **body}
     return await post(build_app(house), CHAT, sent, x_request_id=request_id).done()
 
 

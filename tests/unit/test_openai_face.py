@@ -311,7 +311,8 @@ async def test_openais_own_client_reads_both(house: FakeHouse) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-NO_CONVERSATION = "messages must be a list of messages, each with a role and a content."
+NO_CONTENT = "messages.0.content must be a text or a list of parts."
+NO_ROLE = "messages.0.role must be one of system, developer, user, assistant, tool."
 NO_UNICODE = "messages holds text that is not valid Unicode."
 NO_FORMAT = "response_format: type must be text, json_object or json_schema."
 WRONG: list[tuple[dict[str, Any], str, str]] = [
@@ -320,8 +321,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": "hola"}, "messages", "messages must be a list."),
     ({"messages": ["hola"]}, "messages.0", "messages.0 must be an object."),
     ({"messages": [{"content": "x"}]}, "messages", "messages: message 0 has no role."),
-    ({"messages": [{"role": "user", "content": 7}]}, "messages", NO_CONVERSATION),
-    ({"messages": [{"role": "boss", "content": "x"}]}, "messages", NO_CONVERSATION),
+    ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content", NO_CONTENT),
+    ({"messages": [{"role": "boss", "content": "x"}]}, "messages.0.role", NO_ROLE),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages", NO_UNICODE),
     ({"temperature": 3}, "temperature", "temperature must be at most 2."),
     ({"temperature": "hot"}, "temperature", "temperature must be a number."),
@@ -334,7 +335,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": "x"}, "tools", "tools must be a list."),
     ({"tool_choice": 7}, "tool_choice", "tool_choice must be a string or an object."),
     ({"response_format": {"type": "xml"}}, "response_format", NO_FORMAT),
-    ({"n": 2}, "n", "n: only one choice is returned."),
+    ({"n": 4}, "n", "n: 3 models vote here, and each gives one choice."),
+    ({"n": 2, "model": PHI}, "n", "n: one model answers here, and each gives one choice."),
     ({"functions": [{}]}, "functions", "This service has no functions; use tools."),
     ({"tools": [TOOL], "logprobs": True}, "logprobs", "logprobs cannot be combined with tools."),
     ({"capibara": {"nope": 1}}, "capibara.nope", "capibara.nope is not known here."),
