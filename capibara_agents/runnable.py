@@ -214,6 +214,10 @@ def read_messages(value: Any) -> list[BaseMessage]:
     for message in messages:
         if not _is_text(message.content):
             raise BadQuestion("messages holds text that is not valid Unicode.", param="messages")
+        if _would_be_fetched(message.content):
+            # An address could lie behind this machine's own door.
+            sentence = "Images are sent as data URLs, data:image/…;base64,…; nothing is fetched."
+            raise BadQuestion(sentence, param="messages")
     return [_as_system(message) for message in messages]
 
 
@@ -222,6 +226,14 @@ def _as_system(message: BaseMessage) -> BaseMessage:
     if message.additional_kwargs.get("__openai_role__") != "developer":
         return message
     return message.model_copy(update={"additional_kwargs": {}})
+
+
+def _would_be_fetched(content: Any) -> bool:
+    """Whether a part of it is an image that a model's server would have to fetch."""
+    parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+    images = [part["image_url"] for part in parts if "image_url" in part]
+    urls = [image.get("url") if isinstance(image, Mapping) else image for image in images]
+    return any(not isinstance(url, str) or not url.startswith("data:") for url in urls)
 
 
 def _is_text(content: Any) -> bool:

@@ -84,7 +84,7 @@ class Request(Value):
     voting: Voting = Field("weighted", description="How ballots are counted.")
     template: TemplateName | None = Field(None, description="A prompt template put before the conversation.")
     quality: Literal["fast", "balanced", "best"] = Field("balanced", description="Speed against quality.")
-    deadline_s: float | None = Field(None, gt=0, description="Seconds after which whoever has answered decides.")
+    deadline_s: float | None = Field(None, ge=0.001, description="Seconds after which whoever has answered decides.")
     fallback: bool = Field(False, description="May another model answer when the named one cannot?")
     stream: Literal["off", "auto", "eager", "verified"] = Field(
         "off",

@@ -265,6 +265,9 @@ class FakeFleet:
         """No claim is held."""
         return not any(self.held.values())
 
+    def close(self) -> None:
+        """There are no servers to stop."""
+
     def snapshot(self) -> FleetSnapshot:
         """Every model, ready unless `states` says otherwise."""
         return FleetSnapshot(

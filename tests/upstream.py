@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 import uvicorn
@@ -62,7 +62,7 @@ class Scripted:
         """How much of the prompt has been read before, as a prefix of a prompt to the same model."""
         prompt = "\n".join(text_of(message) for message in body["messages"])
         before = self._prompts.setdefault(body["model"], [])
-        longest = max((len(commonprefix([prompt, other])) for other in before), default=0)
+        longest = max((_same(prompt, other) for other in before), default=0)
         before.append(prompt)
         return len(tokens(prompt[:longest]))
 
@@ -70,12 +70,21 @@ class Scripted:
         body = await http.json()
         self.requests.append(body)
         refused = _refusal(body)
+        try:
+            reply, cached_tokens = reply_to(body), self._cached(body)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            refused = "The messages cannot be read."
         if refused:
             return JSONResponse({"error": {"message": refused, "type": "invalid_request_error", "code": 400}}, 400)
-        answer = Spoken(body, reply_to(body), cached_tokens=self._cached(body))
+        answer = Spoken(body, reply, cached_tokens=cached_tokens)
         if body.get("stream"):
             return StreamingResponse(_events(answer.chunks()), media_type="text/event-stream")
         return JSONResponse(answer.whole())
+
+
+def _same(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 async def _health(http: Request) -> Response:

@@ -22,6 +22,7 @@ from capibara_agents.http import (
     legacy,
     metrics,
     openai,
+    openapi,
     operation,
     responses,
     route,
@@ -55,6 +56,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(langgraph_threads.router(house))
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
+    openapi.describe(app)
     app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)
     # Outside the gate: what it refuses is counted too.
     app.add_middleware(metrics.Metered, metering=lambda: house.metering)

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelError
 from capibara_agents.validation import explain_first
@@ -35,7 +36,13 @@ TABLE: dict[str, tuple[int, str]] = {
     "not_found": (404, "invalid_request_error"),
     "conflict": (409, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
+    "request_timeout": (408, "invalid_request_error"),
     "request_too_large": (413, "invalid_request_error"),
+    "headers_too_large": (431, "invalid_request_error"),
+    "rate_limit_exceeded": (429, "rate_limit_error"),
+    "too_many_requests": (429, "rate_limit_error"),
+    "overloaded": (503, "server_error"),
+    "closing": (503, "server_error"),
     "invalid_api_key": (401, "authentication_error"),
     "model_loading": (503, "server_error"),
     "model_unavailable": (503, "server_error"),
@@ -128,6 +135,16 @@ def _from_http(request: Request, error: HTTPException) -> JSONResponse:
         404: f"There is nothing at {request.method} {request.url.path[:200]}.",
         405: f"{request.method} is not allowed at {request.url.path[:200]}.",
     }.get(error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(sorted(_allowed(request) | set(headers.pop("Allow", "").split(", ")) - {""}))
     kind = TABLE.get(code, INTERNAL)[1]
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    return JSONResponse(body, error.status_code, error.headers)
+    return JSONResponse(body, error.status_code, headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of all routes at this path; Starlette knows those of the first one only."""
+    paths = request.app.openapi()["paths"]
+    found = [item for path, item in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return {method.upper() for item in found for method in item}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from langchain_core.messages import BaseMessage
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from capibara_agents.errors import BadQuestion
-from capibara_agents.http import chat_rules
+from capibara_agents.http import chat_rules, chat_schemas
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event, read_messages, read_request
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usage
@@ -45,7 +45,7 @@ class ChatBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: Annotated[list[dict[str, Any]], WithJsonSchema(chat_schemas.MESSAGES)] = Field(min_length=1)
     model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -61,9 +61,9 @@ class ChatBody(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     logit_bias: dict[str, float] | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    response_format: Annotated[dict[str, Any] | None, WithJsonSchema(chat_schemas.RESPONSE_FORMAT)] = None
+    tools: Annotated[list[dict[str, Any]] | None, WithJsonSchema(chat_schemas.TOOLS)] = None
+    tool_choice: Annotated[str | dict[str, Any] | None, WithJsonSchema(chat_schemas.TOOL_CHOICE)] = None
     parallel_tool_calls: bool | None = None
     capibara: Options | None = None
 

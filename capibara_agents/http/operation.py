@@ -39,7 +39,7 @@ def router(house: House) -> APIRouter:
         body = {"status": "ready" if ok else "not_ready", "models": models}
         return JSONResponse(body, 200 if ok else 503, None if ok else {"retry-after": "5"})
 
-    @routes.get("/graph")
+    @routes.get("/graph", response_class=PlainTextResponse, responses={200: {"content": {"text/html": {}}}})
     async def graph(http: HttpRequest) -> Response:
         mermaid = house.graph.get_graph().draw_mermaid()
         if "text/html" in http.headers.get("accept", ""):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,5 +82,27 @@ def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         if done.returncode:
             pytest.skip(f"npm could not install {', '.join(packages)}")
         return folder
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def python_packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Installs packages into an environment of their own, once; the folder of its commands. Skips where it cannot."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def install(*packages: str) -> Path:
+        if packages not in made:
+            folder = tmp_path_factory.mktemp("environment") / "venv"
+            uv = str(Path(sys.executable).with_name("uv"))
+            for command in (
+                [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
+                [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *packages],
+            ):
+                done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+                if done.returncode:
+                    pytest.skip(f"uv could not install {', '.join(packages)}")
+            made[packages] = folder / "bin"
+        return made[packages]
 
     return install

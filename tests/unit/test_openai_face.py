@@ -343,7 +343,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"capibara": {"mode": "x"}}, "capibara.mode", "capibara.mode must be 'auto', 'single', 'cascade' or 'consensus'."),
     ({"capibara": {"voters": [PHI], "mode": "single"}}, "capibara.voters", "voters vote, and mode single has no vote."),
     ({"capibara": []}, "capibara", "capibara must be an object."),
-    ({"capibara": {"deadline_s": -1}}, "capibara.deadline_s", "capibara.deadline_s must be greater than 0."),
+    ({"capibara": {"deadline_s": -1}}, "capibara.deadline_s", "capibara.deadline_s must be at least 0.001."),
 ]  # fmt: skip
 
 

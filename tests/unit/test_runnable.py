@@ -69,7 +69,7 @@ def test_the_role_developer_is_the_system() -> None:
         ({"mode": "vote"}, "mode", "must be 'auto', 'single', 'cascade' or 'consensus'"),
         ({"min_voters": 9}, "min_voters", "must be at most 5"),
         ({"min_voters": "x"}, "min_voters", "must be a whole number"),
-        ({"deadline_s": 0}, "deadline_s", "must be greater than 0"),
+        ({"deadline_s": 0}, "deadline_s", "must be at least 0.001"),
         ({"nope": 1}, "nope", "is not known here"),
         ({"sampling": {"temperature": 3}}, "sampling.temperature", "must be at most 2"),
         ({"voters": "x"}, "voters", "must be a list"),
