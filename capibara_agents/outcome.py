@@ -43,7 +43,8 @@ class Answer(Value):
             weights = (behind[vote.cluster], vote.weight) if vote else (float("-inf"), 0.0)
             return candidate.key != self.candidate.key, -weights[0], -weights[1]
 
-        return tuple(sorted((c for c in self.candidates if c.has_answer or c == self.candidate), key=place))
+        answers = [c for c in self.candidates if (c.has_answer and c.part == "answer") or c.key == self.candidate.key]
+        return tuple(sorted(answers, key=place))
 
     def trace(self) -> dict[str, Any]:
         """The decision as JSON: classification, plan, candidates, ballot, verdict, timings_ms."""

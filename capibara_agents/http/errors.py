@@ -146,5 +146,6 @@ def _from_http(request: Request, error: HTTPException) -> JSONResponse:
 def _allowed(request: Request) -> set[str]:
     """The methods of all routes at this path; Starlette knows those of the first one only."""
     paths = request.app.openapi()["paths"]
-    found = [item for path, item in paths.items() if compile_path(path)[0].match(request.url.path)]
+    here = request.url.path
+    found = [paths[here]] if here in paths else [paths[path] for path in paths if compile_path(path)[0].match(here)]
     return {method.upper() for item in found for method in item}

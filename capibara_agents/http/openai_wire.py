@@ -113,6 +113,10 @@ def read_chat(body: ChatBody) -> tuple[list[BaseMessage], Request]:
     }
     chosen = options.model_dump(exclude_none=True, exclude={"stream"})
     stream = options.stream if body.stream else "off"
+    if body.n is not None and body.n > 1:
+        # So many are wanted that the vote may not be decided before; and none is known to be first until it is.
+        chosen["min_voters"] = max(chosen.get("min_voters", 2), min(body.n, 5))
+        stream = "verified" if body.stream else "off"
     values = {**chosen, "model": body.model, "stream": stream, "choices": body.n or 1, "sampling": sampling}
     return read_messages(body.messages), request_of(values)
 

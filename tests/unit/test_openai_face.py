@@ -142,6 +142,30 @@ async def test_tool_calls_come_back(house: FakeHouse) -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_n_gives_the_ranked_answers_of_a_vote(house: FakeHouse) -> None:
+    """The winner first, then who says the same, then the others; a stream has a terminal chunk for each."""
+    house.classifier.says = classification(domain="math", reply_language=None)
+    voters = {"voters": [PHI, MISTRAL, QWEN]}
+    for model, said in ((PHI, "The answer is 7."), (MISTRAL, "The answer is 12."), (QWEN, "It is 12.")):
+        house.upstream.script(model, say(said), say(said))
+    got = await chat(house, n=3, capibara=voters)
+    answer = got.json()
+    assert (got.status, got.headers["x-capibara-mode"]) == (200, "consensus")
+    assert [c["index"] for c in answer["choices"]] == [0, 1, 2]
+    texts = [c["message"]["content"] for c in answer["choices"]]
+    assert set(texts[:2]) == {"The answer is 12.", "It is 12."}
+    assert texts[2] == "The answer is 7."
+    assert answer["usage"]["completion_tokens"] == 3
+    chunks = (await chat(house, n=3, stream=True, capibara=voters)).chunks()
+    ends = [c["choices"][0]["index"] for c in chunks if c["choices"][0]["finish_reason"]]
+    assert sorted(ends) == [0, 1, 2]
+    told = {
+        i: "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"][0]["index"] == i)
+        for i in range(3)
+    }
+    assert list(told.values()) == texts
+
+
 # ---------------------------------------------------------------- streams
 
 
@@ -315,6 +339,16 @@ NO_CONTENT = "messages.0.content must be a text or a list of parts."
 NO_ROLE = "messages.0.role must be one of system, developer, user, assistant, tool."
 NO_UNICODE = "messages holds text that is not valid Unicode."
 NO_FORMAT = "response_format: type must be text, json_object or json_schema."
+SCHEMA = "response_format.json_schema.schema"
+NO_TOOLS = "tools.0.type must be function; this service has no tools of its own."
+NO_NAME = "tools.0.function.name must be 1 to 128 letters, digits, dots, dashes or underscores."
+NO_SUCH_TOOL = "tool_choice must be none, auto, required, or a function that tools names."
+NO_SCHEMA = "response_format.json_schema.schema is not a valid JSON Schema."
+NO_BIAS = "logit_bias names tokens by number, which differ from model to model; ask a model by its own name."
+NO_CALL = "messages.0.tool_call_id must name the call that this is the result of."
+NO_AUDIO = "messages.0.content.0: this service reads text and images, no input_audio."
+NO_REMOTE = "messages.0.content.0.image_url.url must be a data URL, data:image/…;base64,…; nothing is fetched."
+REMOTE = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/secret.png"}}
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "messages must not be empty."),
     ({"messages": None}, "messages", "messages must be a list."),
@@ -338,6 +372,18 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"n": 4}, "n", "n: 3 models vote here, and each gives one choice."),
     ({"n": 2, "model": PHI}, "n", "n: one model answers here, and each gives one choice."),
     ({"functions": [{}]}, "functions", "This service has no functions; use tools."),
+    ({"top_k": 3}, "top_k", "This service has no top_k; use top_p."),
+    ({"tool_choice": "required"}, "tool_choice", "tool_choice needs tools to choose from."),
+    ({"tools": [{"type": "custom"}]}, "tools.0.type", NO_TOOLS),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", NO_NAME),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice", NO_SUCH_TOOL),
+    ({"response_format": {"type": "json_schema"}}, SCHEMA, f"{SCHEMA} is missing."),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 7}}}}, SCHEMA, NO_SCHEMA),
+    ({"top_logprobs": 2}, "top_logprobs", "top_logprobs needs logprobs: true."),
+    ({"logit_bias": {"5": 1}}, "logit_bias", NO_BIAS),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id", NO_CALL),
+    ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages.0.content.0", NO_AUDIO),
+    ({"messages": [{"role": "user", "content": [REMOTE]}]}, "messages.0.content.0.image_url.url", NO_REMOTE),
     ({"tools": [TOOL], "logprobs": True}, "logprobs", "logprobs cannot be combined with tools."),
     ({"capibara": {"nope": 1}}, "capibara.nope", "capibara.nope is not known here."),
     ({"capibara": {"mode": "x"}}, "capibara.mode", "capibara.mode must be 'auto', 'single', 'cascade' or 'consensus'."),
