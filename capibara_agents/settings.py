@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,20 +73,44 @@ class ModelSpec(_Section):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+HASHED = "sha256:"
+
+
 class ServerSettings(_Section):
     """The HTTP side."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    api_keys: tuple[str, ...] = Field((), description="Empty: no key is asked for, and only loopback is served.")
+    api_keys: tuple[str, ...] = Field(
+        (),
+        description="Keys, or their hashes as sha256:HEX. Empty: no key is asked for, and only loopback is served.",
+    )
     insecure: bool = Field(False, description="Listen beyond loopback without a key.")
     max_body_bytes: int = Field(20 * 2**20, gt=0)
+    body_timeout_s: float = Field(30, gt=0, description="In which a request's body must have arrived.")
+    max_header_bytes: int = Field(32 * 2**10, ge=1024)
+    header_timeout_s: float = Field(15, gt=0, description="In which a request's head must have arrived.")
+    read_timeout_s: float = Field(60, gt=0, description="After which a stream that its caller does not read is cut.")
+    requests_in_all: int = Field(256, gt=0, description="Under way at once, waiting for a model included.")
+    requests_at_once: int | None = Field(None, gt=0, description="Under way at once for each key; None: no limit.")
+    requests_per_minute: int | None = Field(None, gt=0, description="For each key, all at once if it likes.")
+    drain_s: float = Field(30, ge=0, description="How long answers under way may take once the service is closing.")
     ping_s: float = Field(5.0, gt=0, description="Silence after which a stream sends a comment.")
     keep_days: float = Field(30, gt=0, description="How long conversations are kept where a caller asked for it.")
     threads: str | None = Field(
         None, pattern=r"^postgres(ql)?://.+", description="postgresql://… keeps threads there; None: in a file."
     )
     cors_origins: tuple[str, ...] = ()
+
+    @field_validator("api_keys")
+    @classmethod
+    def _hashes_are_whole(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            if not key:
+                raise ValueError("a key must not be empty")
+            if key.startswith(HASHED) and not re.fullmatch(r"[0-9a-f]{64}", key.removeprefix(HASHED)):
+                raise ValueError("sha256: must be followed by 64 lower-case hexadecimal digits")
+        return keys
 
 
 class RuntimeSettings(_Section):

@@ -347,11 +347,13 @@ def _cut(text: str, stop: str | list[str] | None) -> str:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, **options: Any) -> Iterator[str]:
     """An ASGI application on a free port of loopback, in a thread; its URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
+    # From here on callers wait, also before the thread has come to it.
+    listener.listen(1024)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", **options))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -29,6 +29,7 @@ from capibara_agents.http import (
 )
 from capibara_agents.http.gate import Gate
 from capibara_agents.http.house import House
+from capibara_agents.http.traffic import Traffic
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -57,7 +58,9 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(langserve.router(house.capibara, prefix="/capibara", ping_s=settings.ping_s))
     errors.install(app)
     openapi.describe(app)
-    app.add_middleware(Gate, api_keys=settings.api_keys, max_body_bytes=settings.max_body_bytes)
+    # What serves the application reads it, to close in good order.
+    app.state.traffic = traffic = Traffic(settings)
+    app.add_middleware(Gate, limits=settings, traffic=traffic)
     # Outside the gate: what it refuses is counted too.
     app.add_middleware(metrics.Metered, metering=lambda: house.metering)
     if settings.cors_origins:

@@ -44,6 +44,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "overloaded": (503, "server_error"),
     "closing": (503, "server_error"),
     "invalid_api_key": (401, "authentication_error"),
+    "origin_not_allowed": (403, "permission_error"),
     "model_loading": (503, "server_error"),
     "model_unavailable": (503, "server_error"),
     "model_crashed": (503, "server_error"),
@@ -51,7 +52,13 @@ TABLE: dict[str, tuple[int, str]] = {
     "no_answer": (502, "server_error"),
 }
 INTERNAL = (500, "server_error")
-STATUS_CODES = {401: "invalid_api_key", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+STATUS_CODES = {
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+}
 
 
 def body_of(error: CapibaraError) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def install(app: FastAPI) -> None:
 
 
 def _code(error: CapibaraError) -> str:
-    return error.reason if isinstance(error, BadQuestion) else error.code
+    return str(getattr(error, "reason", error.code))
 
 
 def _from_validation(error: RequestValidationError) -> BadQuestion:

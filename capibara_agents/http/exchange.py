@@ -74,7 +74,7 @@ class Exchange:
         events = _Ahead(self.house.capibara.watch(self.messages, self.request))
         plan: Plan | None = None
         first: Event | Answer | None = None
-        limit_s = self.house.settings.server.ping_s
+        limit_s, send_s = self.house.settings.server.ping_s, self.house.settings.server.read_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 while first is None:
@@ -91,7 +91,7 @@ class Exchange:
             await events.close()
             raise
         headers = wire.plan_headers(plan) if plan else {}
-        return _Stream(self._sent(first, events), events, ping=limit_s, sep="\n", headers=headers)
+        return _Stream(self._sent(first, events), events, ping=limit_s, sep="\n", headers=headers, send_timeout=send_s)
 
     async def _sent(self, first: Event | Answer | None, events: _Ahead) -> AsyncIterator[ServerSentEvent]:
         said = False

@@ -1,12 +1,16 @@
-"""The front door, before any face: request ids, API keys, body size, as one plain ASGI layer."""
+"""The front door, before any face: request ids, API keys, sizes, times and numbers, as one plain ASGI layer."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import ipaddress
 import re
+import time
 import uuid
-from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -14,11 +18,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.errors import internal, respond
+from capibara_agents.http.traffic import Traffic
 from capibara_agents.journal import REQUEST_ID
+from capibara_agents.settings import HASHED, ServerSettings
 
 # The playground is a page without data; what it calls asks for the key.
 OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# What browsers are told about every answer; an answer of data is no page at all.
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 
 
 class _TooLarge(HTTPException):
@@ -28,13 +43,25 @@ class _TooLarge(HTTPException):
         super().__init__(413, message)
 
 
-class Gate:
-    """Gives every answer an x-request-id; refuses a wrong key (401) and a body over the limit (413)."""
+class _TooSlow(HTTPException):
+    """As `_TooLarge`, for a body that does not arrive."""
 
-    def __init__(self, app: ASGIApp, *, api_keys: Iterable[str], max_body_bytes: int) -> None:
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(408, f"The body did not arrive within {limit_s:g} s.")
+
+
+class Gate:
+    """Tags every answer with an x-request-id and what browsers must know.
+
+    Refuses a wrong key (401), another site's page (403), headers (431) and bodies (413) over their limits, a body
+    that does not arrive (408), and what is too much (429, 503).
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: ServerSettings, traffic: Traffic | None = None) -> None:
         self._app = app
-        self._key_hashes = [_digest(key) for key in api_keys]
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
+        self._traffic = traffic or Traffic(limits)
+        self._key_hashes = [_known(key) for key in limits.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,49 +77,111 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                _tag(MutableHeaders(scope=message), request_id)
             await send(message)
 
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await respond(refusal)(scope, receive, tagged)
-            return
         try:
-            await self._app(scope, self._counted(receive), tagged)
+            with self._admission(scope, headers):
+                await self._app(scope, self._counted(receive), tagged)
+        except CapibaraError as refusal:
+            await respond(refusal)(scope, receive, tagged)
         except Exception as error:  # noqa: BLE001  (nothing stands further out but servers that log whole errors)
             answer = internal(error)
             if not started:
                 await respond(answer)(scope, receive, tagged)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> CapibaraError | None:
-        if self._key_hashes and scope["path"] not in OPEN_PATHS and not self._knows(headers):
-            return BadQuestion("No valid API key. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key")
+    def _admission(self, scope: Scope, headers: Headers) -> AbstractContextManager[None]:
+        """Room for the request while it lasts; raises what refuses it."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.max_header_bytes:
+            message = f"The headers are larger than {self._limits.max_header_bytes} bytes."
+            raise BadQuestion(message, code="headers_too_large")
+        given = _digest(_key(headers))
+        if self._key_hashes and scope["path"] not in OPEN_PATHS and not self._knows(given):
+            raise BadQuestion("No valid API key. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key")
+        if not self._key_hashes and _is_foreign(scope, headers, self._limits):
+            message = "A page of another site may not ask here; server.cors_origins names those that may."
+            raise BadQuestion(message, code="origin_not_allowed")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            return self._too_large()
-        return None
+        if length.isdecimal() and int(length) > self._limits.max_body_bytes:
+            raise BadQuestion(self._size_told(), code="request_too_large")
+        if scope["method"] in SAFE_METHODS:
+            return nullcontext()
+        return self._traffic.admitted(given if self._key_hashes else b"")
 
-    def _knows(self, headers: Headers) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        given = _digest(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
+    def _knows(self, given: bytes) -> bool:
         # All are compared, so that the time taken says nothing about which one matched.
         return sum(hmac.compare_digest(given, known) for known in self._key_hashes) > 0
 
-    def _too_large(self) -> BadQuestion:
-        return BadQuestion(f"The body is larger than {self._max_body_bytes} bytes.", code="request_too_large")
+    def _size_told(self) -> str:
+        return f"The body is larger than {self._limits.max_body_bytes} bytes."
 
     def _counted(self, receive: Receive) -> Receive:
-        seen = 0
+        """The body, within its size and its time."""
+        seen, whole = 0, False
+        ends_s = time.monotonic() + self._limits.body_timeout_s
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout(max(ends_s - time.monotonic(), 0)):
+                    message = await receive()
+            except TimeoutError:
+                raise _TooSlow(self._limits.body_timeout_s) from None
             seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
-                raise _TooLarge(self._too_large().message)
+            whole = not message.get("more_body", False)
+            if seen > self._limits.max_body_bytes:
+                raise _TooLarge(self._size_told())
             return message
 
         return counted
+
+
+def _tag(headers: MutableHeaders, request_id: str) -> None:
+    headers["x-request-id"] = request_id
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    if not headers.get("content-type", "").startswith("text/html"):
+        headers.setdefault("content-security-policy", NO_PAGE)
+        headers.setdefault("cache-control", "no-store")
+
+
+def _is_foreign(scope: Scope, headers: Headers, limits: ServerSettings) -> bool:
+    """Whether a browser asks for a page that is not ours, where no key tells such pages from their owner.
+
+    A page elsewhere can send a browser here without being able to read the answer; one whose name was made to point
+    here could read it, too, but has a host name of its own.
+    """
+    origin = headers.get("origin")
+    if origin is None and "sec-fetch-site" not in headers:
+        return False
+    if origin in limits.cors_origins:
+        return False
+    host = headers.get("host", "")
+    if not _is_address(host):
+        return True
+    same = origin is None or urlsplit(origin).netloc == host
+    return not same and scope["method"] not in SAFE_METHODS
+
+
+def _is_address(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost"
+    return True
+
+
+def _key(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _known(key: str) -> bytes:
+    """The hash of a configured key, which may stand there as its hash already."""
+    return bytes.fromhex(key.removeprefix(HASHED)) if key.startswith(HASHED) else _digest(key)
 
 
 def _digest(key: str) -> bytes:

@@ -10,21 +10,26 @@ import json
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from types import FrameType
 
 import typer
 import uvicorn
 
 from capibara_agents.assembly import House, create_app
 from capibara_agents.errors import CapibaraError, ConfigError, WeightsError
+from capibara_agents.http.connection import guarded
+from capibara_agents.http.traffic import Traffic
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.fit import misfits
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 
-DRAIN_S = 10
+# For what is still open when all answers are given: streams of events without an end.
+CUT_S = 5
 
 
 def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] | None = None) -> None:
@@ -52,10 +57,17 @@ def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] |
 def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Callable[[], Settings] | None) -> _Server:
     """Runs until a signal has stopped it in good order."""
     host, port = listener.getsockname()[:2]
+    app, settings = create_app(house=house), house.settings.server
     config = uvicorn.Config(
-        create_app(house=house), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S, lifespan="on"
+        app,
+        http=guarded(max_header_bytes=settings.max_header_bytes, header_timeout_s=settings.header_timeout_s),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=CUT_S,
+        lifespan="on",
     )
-    server = _Server(config, house.settings, terminal, f"http://{_shown(host)}:{port}")
+    server = _Server(config, house.settings, terminal, f"http://{_shown(host)}:{port}", app.state.traffic)
     if reread is not None:
         server.on_hangup = lambda: _reload(house, reread, terminal)
     # uvicorn raises the signal again that has stopped it.
@@ -67,11 +79,33 @@ def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Ca
 class _Server(uvicorn.Server):
     """Says where it listens once it does."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, terminal: Terminal, url: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, terminal: Terminal, url: str, traffic: Traffic
+    ) -> None:
         super().__init__(config)
+        self._traffic = traffic
         self._settings, self._terminal, self._url = settings, terminal, url
+        self._drained_by_s: float | None = None
+        self._signal: int = signal.SIGTERM
         self.announced = False
         self.on_hangup: Callable[[], None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets answers under way be finished and refuses new ones; the second ends at once."""
+        if self._traffic.closing or not self._traffic.active:
+            self._traffic.closing = True
+            super().handle_exit(sig, frame)
+            return
+        self._traffic.closing = True
+        self._drained_by_s = time.monotonic() + self._settings.server.drain_s
+        self._signal = sig
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's look around, ten times a second: whether to end."""
+        if self._drained_by_s is not None and (not self._traffic.active or time.monotonic() > self._drained_by_s):
+            self._drained_by_s = None
+            super().handle_exit(self._signal, None)
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
 from capibara_agents.http.app import build_app
+from capibara_agents.http.connection import guarded as guarded_connection
 from capibara_agents.http.errors import TABLE
 from capibara_agents.http.gate import Gate
+from capibara_agents.settings import ServerSettings
 from tests.asgi import Exchange, get, post
-from tests.fakes import PHI, SPANISH, FakeHouse
+from tests.fakes import PHI, SPANISH, FakeHouse, say
+from tests.upstream import serving
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "capibara", "messages": [{"role": "user", "content": "hola"}]}
@@ -46,6 +56,15 @@ async def test_api_keys(house: FakeHouse, headers: dict[str, str], status: int) 
     if status == 401:
         error = got.json()["error"]
         assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+
+
+async def test_a_key_may_stand_in_the_configuration_as_its_hash(house: FakeHouse) -> None:
+    """The hash itself opens nothing."""
+    hashed = "sha256:" + hashlib.sha256(b"one").hexdigest()
+    app = guarded(house, api_keys=(hashed,))
+    assert (await get(app, "/v1/models", authorization="Bearer one").done()).status == 200
+    for wrong in (hashed, hashed.removeprefix("sha256:"), "ONE"):
+        assert (await get(app, "/v1/models", authorization=f"Bearer {wrong}").done()).status == 401
 
 
 async def test_liveness_and_the_playground_need_no_key(house: FakeHouse) -> None:
@@ -133,7 +152,7 @@ async def test_an_error_after_the_head_ends_the_response_and_leaks_nothing(caplo
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("swordfish")
 
-    got = await get(Gate(broken, api_keys=(), max_body_bytes=10), "/x").done()
+    got = await get(Gate(broken, limits=ServerSettings(max_body_bytes=10)), "/x").done()
     assert (got.status, got.finished) == (200, False)
     assert "RuntimeError" in caplog.text
     assert "swordfish" not in caplog.text
@@ -148,3 +167,153 @@ async def test_the_openapi_document_can_be_made(house: FakeHouse) -> None:
 def test_every_refusal_has_a_client_status() -> None:
     """The table knows no 2xx and no 3xx."""
     assert all(400 <= status < 600 for status, _ in TABLE.values())
+
+
+async def test_browsers_are_told_what_an_answer_is(house: FakeHouse) -> None:
+    """Answers of data are no pages, and nobody keeps them; refusals say so, too."""
+    app = guarded(house, api_keys=("one",))
+    for headers in ({}, {"authorization": "Bearer one"}):
+        got = (await get(app, "/v1/models", **headers).done()).headers
+        assert got["x-content-type-options"] == "nosniff"
+        assert got["x-frame-options"] == "DENY"
+        assert got["content-security-policy"].startswith("default-src 'none'")
+        assert got["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8000"}, 200),
+        ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}, 200),
+        ({"host": "127.0.0.1:8000", "origin": "https://example.org"}, 403),
+        ({"host": "127.0.0.1:8000", "origin": "null"}, 403),
+        ({"host": "127.0.0.1:8000", "origin": "https://friend.example"}, 200),
+        ({"host": "evil.example:8000", "origin": "http://evil.example:8000"}, 403),
+        ({"host": "evil.example:8000", "sec_fetch_site": "same-origin"}, 403),
+    ],
+)
+async def test_pages_of_other_sites_may_not_ask_where_no_key_is_asked_for(
+    house: FakeHouse, headers: dict[str, str], status: int
+) -> None:
+    """Not from another origin, and not from one whose name was made to point here."""
+    app = guarded(house, cors_origins=("https://friend.example",))
+    got = await post(app, "/v1/route", {"input": "hola"}, **headers).done()
+    assert got.status == status
+    if status == 403:
+        assert got.json()["error"]["code"] == "origin_not_allowed"
+
+
+async def test_large_headers_are_refused(house: FakeHouse) -> None:
+    """All of them together count."""
+    app = guarded(house, max_header_bytes=1024)
+    got = await get(app, "/health/live", x_a="y" * 600, x_b="y" * 600).done()
+    assert (got.status, got.json()["error"]["code"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/route", "/capibara/invoke"])
+async def test_a_body_that_stops_is_refused(house: FakeHouse, path: str) -> None:
+    """Part of it has come, and no more does."""
+    app = guarded(house, body_timeout_s=0.1)
+    got = await Stopping(app, "POST", path, [b'{"model": '], [("content-type", "application/json")]).done()
+    assert got.status == 408
+
+
+class Stopping(Exchange):
+    """A client that sends the first part of a body and then nothing."""
+
+    async def _receive(self) -> Any:
+        if self._parts:
+            return {"type": "http.request", "body": self._parts.pop(0), "more_body": True}
+        return await asyncio.Event().wait()
+
+
+async def test_over_the_limit_of_a_key_is_429_at_once(house: FakeHouse) -> None:
+    """Each key has its own count; Retry-After says when to come again."""
+    app = guarded(house, api_keys=("one", "two"), requests_per_minute=2)
+    one, two = {"authorization": "Bearer one"}, {"authorization": "Bearer two"}
+    for _ in range(2):
+        assert (await post(app, "/v1/route", {"input": "hola"}, **one).done()).status == 200
+    over = await post(app, "/v1/route", {"input": "hola"}, **one).done()
+    assert (over.status, over.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 1 <= int(over.headers["retry-after"]) <= 30
+    assert (await post(app, "/v1/route", {"input": "hola"}, **two).done()).status == 200
+    assert (await get(app, "/v1/models", **one).done()).status == 200
+
+
+async def test_too_much_at_once_is_refused_and_room_comes_back(house: FakeHouse) -> None:
+    """One under way for a key, two in all; a client that leaves gives its room back."""
+    app = guarded(house, api_keys=("one", "two", "three"), requests_at_once=1, requests_in_all=2)
+    house.upstream.otherwise = say("La ", "capital", stall_after=1)
+    keys = [{"authorization": f"Bearer {key}"} for key in ("one", "two", "three")]
+    calls = [post(app, CHAT, {**BODY, "stream": True}, **key) for key in keys[:2]]
+    for call in calls:
+        await call.until(lambda c: b"La" in c.body)
+    same = await post(app, CHAT, BODY, **keys[0]).done()
+    assert (same.status, same.json()["error"]["code"]) == (429, "too_many_requests")
+    other = await post(app, CHAT, BODY, **keys[2]).done()
+    assert (other.status, other.json()["error"]["code"]) == (503, "overloaded")
+    assert same.headers["retry-after"]
+    assert other.headers["retry-after"]
+    for call in calls:
+        call.hang_up()
+        await call.done()
+    assert app.state.traffic.active == 0
+    assert (await post(app, "/v1/route", {"input": "hola"}, **keys[0]).done()).status == 200
+
+
+async def test_nothing_new_begins_while_the_service_closes(house: FakeHouse) -> None:
+    """What is under way goes on; a probe still gets its answer."""
+    app = guarded(house)
+    gate = threading.Event()
+    house.upstream.script(PHI, say("La capital de España ", "es Madrid.", wait_after=(1, gate)))
+    call = post(app, CHAT, {**BODY, "stream": True})
+    await call.until(lambda c: b"capital" in c.body)
+    app.state.traffic.closing = True
+    late = await post(app, CHAT, BODY).done()
+    assert (late.status, late.json()["error"]["code"]) == (503, "closing")
+    assert (await get(app, "/health/live").done()).status == 200
+    gate.set()
+    await call.done()
+    assert call.events()[-1][1] == "[DONE]"
+
+
+# ---------------------------------------------------------------- connections
+
+
+@pytest.fixture
+def door(house: FakeHouse) -> Iterator[tuple[str, int]]:
+    """The service on a port, with small limits on the head of a request."""
+    with serving(guarded(house), http=guarded_connection(max_header_bytes=4096, header_timeout_s=0.5)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        yield host, int(port)
+
+
+def heard(connection: socket.socket) -> bytes:
+    """Everything until the other side closes."""
+    connection.settimeout(10)
+    got = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            got += piece
+    return got
+
+
+def test_a_head_without_an_end_is_cut_off(door: tuple[str, int]) -> None:
+    """By its size while it grows, by its time when it stops, also when nothing at all comes."""
+    with socket.create_connection(door) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 20_000)
+        assert heard(connection).startswith(b"HTTP/1.1 431")
+    for begun in (b"", b"GET /health/live HTTP/1.1\r\nhost: a\r\n"):
+        with socket.create_connection(door) as connection:
+            connection.sendall(begun)
+            assert heard(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_a_large_body_is_no_large_head(door: tuple[str, int]) -> None:
+    """Several requests on one connection, bodies longer than a head may be."""
+    body = json.dumps({"input": "hola " * 4000})
+    with httpx.Client(base_url=f"http://{door[0]}:{door[1]}", trust_env=False) as client:
+        for _ in range(3):
+            assert (
+                client.post("/v1/route", content=body, headers={"content-type": "application/json"}).status_code == 200
+            )
