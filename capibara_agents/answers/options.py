@@ -47,7 +47,8 @@ _NOISE = (
     r"claramente|probablemente|number|following|one)\b[\s:,]*|[\s:=→\"'>-])*"
 )
 _SUBJECT = (
-    r"\b(?:answers?|choices?|options?|selection|alternative|respuesta|opci[oó]n|alternativa|letra|inciso|solution|soluci[oó]n|"
+    # A first letter that is looked for by itself makes the search faster.
+    r"(?=[abcilorsABCILORS])\b(?:answers?|choices?|options?|selection|alternative|respuesta|opci[oó]n|alternativa|letra|inciso|solution|soluci[oó]n|"
     r"(?:correct|correcta|correcto|right|best) (?:one|statement|is|es)|correcta|correcto)\b"
 )
 _VERB = r"(?:is|are|would be|should be|must be|will be|was|seems to be|es|ser[ií]a|ser[aá]|son|debe ser|[:=→])"
