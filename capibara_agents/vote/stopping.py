@@ -19,7 +19,7 @@ from capibara_agents.types import Value
 
 Array = npt.NDArray[np.floating[Any]]
 
-PRICE = 0.004
+PRICE = 0.003
 """What one more call has to raise the chance of a right answer by."""
 RIDGE = 0.1
 
