@@ -181,7 +181,8 @@ class House:
     def warm(self) -> None:
         """Pay now for what the first question would otherwise wait for: imports, vectors, the graph."""
         self.embedder.warm()
-        self.classifier.classify([HumanMessage("hola")])
+        self.learning.expect(self.classifier.classify([HumanMessage("hola")]))
+        self.learning.weights()
         self.models.warm()
         _ = self.graph
 

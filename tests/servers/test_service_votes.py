@@ -1,0 +1,99 @@
+"""Votes of real servers: their ballot, and what becomes of it when voters die or freeze in the middle."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from service_process import MODELS, Service, chat_body, until
+
+pytestmark = pytest.mark.servers
+
+CHAT = "/v1/chat/completions"
+QUESTION = "¿Cuánto es 12*7?"
+RUNS = int(os.environ.get("CAPIBARA_TEST_VOTE_RUNS", "6"))
+DEADLINE_S = 20.0
+# What a loaded machine may add to a deadline.
+SLACK_S = 15.0
+
+
+def vote(service: Service, **options: Any) -> httpx.Response:
+    body = chat_body(QUESTION, model="capibara-consensus", max_tokens=24, capibara=options)
+    return service.client.post(CHAT, json=body, headers={"X-Capibara-Trace": "1"})
+
+
+def test_a_vote_shows_its_ballot(service: Service) -> None:
+    """Everyone who was asked has a vote, is absent, or was spared; the winner is one of them."""
+    response = vote(service, max_voters=3)
+    assert response.status_code == 200, response.text
+    decision = response.json()["capibara"]
+    ballot = decision["ballot"]
+    voters = {v["model"] for v in ballot["votes"]} | set(ballot["absent"]) | set(ballot["spared"])
+    assert voters == set(decision["plan"]["models"])
+    assert len(ballot["votes"]) >= 2
+    assert ballot["winner"] in {f"1:{v['model']}" for v in ballot["votes"]}
+    assert response.headers["x-capibara-mode"] == "consensus"
+
+
+def test_a_streamed_vote_tells_who_has_answered(service: Service) -> None:
+    """In comments, before the answer."""
+    body = chat_body(QUESTION, model="capibara-consensus", stream=True, max_tokens=24)
+    with service.client.stream("POST", CHAT, json=body) as response:
+        lines = list(response.iter_lines())
+    told = [i for i, line in enumerate(lines) if line.startswith(": vote")]
+    first_words = next(i for i, line in enumerate(lines) if line.startswith("data: {"))
+    assert told
+    assert told[0] < first_words
+    assert lines[-2:] == ["data: [DONE]", ""] or "data: [DONE]" in lines[-3:]
+
+
+def test_voters_that_die_or_freeze_in_the_middle_are_lived_with(service: Service) -> None:
+    """One to four of five, with seeds: an answer or an honest refusal, in time; with a voter missing, degraded."""
+    for model in MODELS:
+        assert service.chat(QUESTION, model=model, max_tokens=1).status_code == 200
+    for seed in range(RUNS):
+        draw = random.Random(seed)
+        hurt = _hurt(service, draw, draw.sample(MODELS, draw.randint(1, 4)))
+        began = time.monotonic()
+        response = vote(service, voters=list(MODELS), min_voters=2, deadline_s=DEADLINE_S)
+        took_s = time.monotonic() - began
+        hurt.join()
+        assert took_s < DEADLINE_S + SLACK_S, (seed, took_s)
+        if response.status_code == 200:
+            ballot = response.json()["capibara"]["ballot"]
+            assert not ballot["absent"] or response.headers["x-capibara-degraded"] == "true", seed
+            assert response.json()["choices"][0]["message"]["content"].strip(), seed
+        else:
+            assert response.status_code in (502, 503, 504), (seed, response.text)
+            assert response.json()["error"]["message"], seed
+
+
+def _hurt(service: Service, draw: random.Random, models: list[str]) -> threading.Thread:
+    """In the background: each of the models is killed, or frozen for a while, within the first second."""
+    plans = [(draw.uniform(0.0, 1.0), model, draw.choice((signal.SIGKILL, signal.SIGSTOP))) for model in models]
+
+    def act() -> None:
+        began = time.monotonic()
+        frozen = []
+        for at_s, model, how in sorted(plans):
+            time.sleep(max(0.0, at_s - (time.monotonic() - began)))
+            pid = until(lambda model=model: service.fleet()[model]["pid"], 5)  # type: ignore[misc]
+            if pid and psutil.pid_exists(pid):
+                os.kill(pid, how)
+                if how == signal.SIGSTOP:
+                    frozen.append(pid)
+        time.sleep(3)
+        for pid in frozen:
+            if psutil.pid_exists(pid):
+                os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
