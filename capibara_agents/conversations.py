@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capibara_agents.errors import StoreError
+from capibara_agents.kept import Stock
 
 IN_MEMORY = 1000
 """How many unasked-for conversations are held; the oldest goes first, all of them with the process."""
@@ -79,13 +80,22 @@ class Conversations:
         with self._lock:
             count = len(self._recent)
             self._recent.clear()
-            return count + len(self._run("DELETE FROM responses RETURNING id"))
+            count += len(self._run("DELETE FROM responses RETURNING id"))
+            self._run("VACUUM")
+            return count
 
     def count(self) -> int:
         """How many are kept on disk."""
         with self._lock:
             rows = self._run("SELECT count(*) FROM responses")
         return int(rows[0][0]) if rows else 0
+
+    def stock(self) -> Stock:
+        """How much is kept on disk."""
+        size = "sum(length(cast(messages AS blob)) + length(cast(response AS blob)))"
+        with self._lock:
+            rows = self._run(f"SELECT count(*), coalesce({size}, 0), min(created_s), max(created_s) FROM responses")
+        return Stock(*rows[0]) if rows else Stock()
 
     def _run(self, statement: str, values: tuple[Any, ...] = (), *, make: bool = False) -> list[Any]:
         """The rows of one statement; none where nothing has ever been kept on disk."""
@@ -95,6 +105,8 @@ class Conversations:
             if make:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._file, timeout=10)) as connection, connection:
+                # What was deleted is overwritten, not just left out.
+                connection.execute("PRAGMA secure_delete = ON")
                 connection.execute(_TABLE)
                 return connection.execute(statement, values).fetchall()
         except (OSError, sqlite3.Error) as error:

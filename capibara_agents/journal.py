@@ -15,11 +15,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from capibara_agents.errors import StoreError
+from capibara_agents.kept import Stock
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
@@ -29,6 +31,13 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("capibara_request_id", default=N
 """The id of the request that is being answered, set by the face that it came through."""
 
 FILE_NAME = "requests.sqlite"
+Table = Literal["runs", "feedback", "rounds"]
+# What a row takes, and when it was written, as far as that is known.
+_SIZES: dict[Table, tuple[str, str]] = {
+    "runs": ("length(run) + length(signature)", "at"),
+    "feedback": ("length(cast(comment as blob))", "at"),
+    "rounds": ("length(cast(played as blob))", "null"),
+}
 # What a vote says of its voters counts from so many comparable answers on.
 MIN_VOTES = 3
 # Of the answers that passed their checks one in so many is learned from.
@@ -201,9 +210,11 @@ class Journal:
 
     def put(self, runs: Iterable[Run]) -> None:
         """Write runs down, and forget the oldest beyond `keep`."""
-        rows = [(run.request_id, run.model_dump_json(exclude={"signature"}), _packed(run.signature)) for run in runs]
+        at = time.time()
+        rows = [(r.request_id, r.model_dump_json(exclude={"signature"}), _packed(r.signature), at) for r in runs]
         with self._door, self._table:
-            self._table.executemany("insert or replace into runs (request_id, run, signature) values (?, ?, ?)", rows)
+            statement = "insert or replace into runs (request_id, run, signature, at) values (?, ?, ?, ?)"
+            self._table.executemany(statement, rows)
             self._table.execute("delete from runs where number <= (select max(number) from runs) - ?", (self._keep,))
 
     def get(self, request_id: str) -> Run | None:
@@ -237,6 +248,23 @@ class Journal:
             rows = cursor.execute("select played from rounds order by rowid").fetchall()
         return tuple(Round.model_validate_json(row[0]) for row in rows)
 
+    def stock(self, part: Table) -> Stock:
+        """How much is kept of the requests, of what people said of answers, or of votes."""
+        size, at = _SIZES[part]
+        with self._door, closing(self._table.cursor()) as cursor:
+            statement = f"select count(*), coalesce(sum({size}), 0), min({at}), max({at}) from {part}"
+            return Stock(*cursor.execute(statement).fetchone())
+
+    def clear(self, part: Table) -> int:
+        """Forget all of them; how many there were. What was deleted is overwritten."""
+        with self._door:
+            self._table.execute("pragma secure_delete = on")
+            with self._table:
+                count = self._table.execute(f"delete from {part}").rowcount
+            self._table.execute("vacuum")
+            self._table.execute("pragma wal_checkpoint(truncate)")
+        return count
+
     def close(self) -> None:
         """Let go of the file."""
         with self._door:
@@ -259,8 +287,11 @@ def _table(file: Path) -> sqlite3.Connection:
     table.execute("pragma synchronous = off")
     table.execute(
         "create table if not exists runs (number integer primary key autoincrement, request_id text unique, "
-        "run text not null, signature blob not null)"
+        "run text not null, signature blob not null, at real)"
     )
+    # A file of an earlier version does not say when.
+    if not any(column[1] == "at" for column in table.execute("pragma table_info(runs)")):
+        table.execute("alter table runs add column at real")
     table.execute("create table if not exists rounds (request_id text unique, played text not null)")
     table.execute("create table if not exists feedback (request_id text, at real, score real, comment text)")
     return table

@@ -11,18 +11,20 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from capibara_agents.errors import BadQuestion, CapibaraError, StoreError
 from capibara_agents.journal import (
     REQUEST_ID,
     Journal,
     Run,
+    Table,
     outcomes_of_feedback,
     outcomes_of_run,
     round_of_run,
     run_of,
 )
+from capibara_agents.kept import Stock
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
 from capibara_agents.vote import ENOUGH_ROUNDS, VoteWeights, learn
@@ -36,6 +38,8 @@ BATCH, BATCH_S = 64, 5.0
 # The next batch waits for so many times what the last one took: learning has at most this share of a core.
 REST = 20.0
 CLOSE_S = 5.0
+Kept = Literal["requests", "feedback", "votes", "outcomes"]
+TABLES: dict[str, Table] = {"requests": "runs", "feedback": "feedback", "votes": "rounds"}
 
 
 class RecordsOutcomes(Protocol):
@@ -45,6 +49,8 @@ class RecordsOutcomes(Protocol):
     def expect(self, classification: Classification) -> Mapping[str, Expectation]: ...
     def updates(self) -> tuple[Update, ...]: ...
     def undo(self, update_id: int) -> UpdateReport: ...
+    def stock(self) -> Stock: ...
+    def clear(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -122,6 +128,22 @@ class Learning:
                 return self._learner.undo(update_id)
         except StoreError as error:
             raise BadQuestion(error.message, param="update_id", code="not_found") from error
+
+    def stock(self, what: Kept) -> Stock:
+        """How much is kept of the requests, of feedback, of votes or of outcomes."""
+        self._catch_up()
+        return self._learner.stock() if what == "outcomes" else self._journal.stock(TABLES[what])
+
+    def forget(self, what: Kept) -> int:
+        """Forget all of it, and what was learned from it; how many there were."""
+        self._catch_up()
+        with self._learn:
+            if what == "outcomes":
+                return self._learner.clear()
+            count = self._journal.clear(TABLES[what])
+            if what == "votes":
+                self._weights, self._weighed = None, 0
+            return count
 
     def close(self) -> None:
         """Write down what is left, and end the thread."""

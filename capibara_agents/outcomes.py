@@ -25,6 +25,7 @@ from pydantic import Field
 
 from capibara_agents.errors import StoreError
 from capibara_agents.expectations import Beliefs, Chosen, Evidence, Fit, empty_evidence, revisited
+from capibara_agents.kept import Stock
 from capibara_agents.types import Domain, Expectation, Language, Value
 
 log = logging.getLogger(__name__)
@@ -190,6 +191,28 @@ class Learner:
     def count(self) -> int:
         """How many outcomes are learned from."""
         return len(self._fit.evidence.score)
+
+    def stock(self) -> Stock:
+        """How much is kept."""
+        with self._door:
+            row = self._table.execute("select count(*), min(at), max(at) from outcomes").fetchone()
+            pages, page_bytes = (
+                self._table.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "page_size")
+            )
+        return Stock(row[0], pages * page_bytes if row[0] else 0, row[1], row[2])
+
+    def clear(self) -> int:
+        """Forget all outcomes and what was learned from them; how many there were. They are overwritten."""
+        with self._door:
+            self._table.execute("pragma secure_delete = on")
+            with self._table:
+                count = self._table.execute("delete from outcomes").rowcount
+                self._table.execute("delete from updates")
+                self._table.execute("delete from questions")
+            self._table.execute("vacuum")
+            self._table.execute("pragma wal_checkpoint(truncate)")
+            self._learn(self._evidence(), self._chosen())
+        return count
 
     def close(self) -> None:
         """Let go of the file."""

@@ -31,6 +31,7 @@ from capibara_agents.explain import explained
 from capibara_agents.features import Features
 from capibara_agents.graphs.capibara import Graph, Services, build
 from capibara_agents.journal import Journal
+from capibara_agents.kept import Stock
 from capibara_agents.learning import Learning
 from capibara_agents.metering import Metering
 from capibara_agents.models import Models
@@ -381,6 +382,16 @@ class FakeLearner:
     def undo(self, update_id: int) -> UpdateReport:
         """There is nothing to undo."""
         raise StoreError(f"There is no applied update {update_id}.")
+
+    def stock(self) -> Stock:
+        """As many as it was told."""
+        return Stock(len(self.told))
+
+    def clear(self) -> int:
+        """Forgets what it was told."""
+        count = len(self.told)
+        self.told.clear()
+        return count
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -12,7 +12,7 @@ from capibara_agents.cli.inspection import add_inspection
 from capibara_agents.cli.models import add_engine, add_models
 from capibara_agents.cli.questions import add_questions
 from capibara_agents.cli.service import add_fleet, add_service
-from capibara_agents.cli.store import add_exemplars, add_learning
+from capibara_agents.cli.store import add_data, add_exemplars, add_learning
 from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
 from capibara_agents.terminal import Terminal
 from capibara_agents.texts import sentence
@@ -28,13 +28,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     language = _language(arguments)
     try:
-        build(language)(args=arguments, prog_name="capibara")
+        build(language)(args=_lang_first(arguments), prog_name="capibara")
     except (ConfigError, BadQuestion) as error:
         _fail(error, language, EXIT_USAGE)
     except CapibaraError as error:
         _fail(error, language, EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if sys.flags.dev_mode:  # PYTHONDEVMODE=1 shows where it happened
+            raise
+        unexpected = CapibaraError(sentence("error.unexpected", language, what=type(error).__name__))
+        _fail(unexpected, language, EXIT_FAILED)
 
 
 def _fail(error: CapibaraError, language: Language, status: int) -> NoReturn:
@@ -51,6 +56,23 @@ def _language(arguments: list[str]) -> Language:
     from capibara_agents.config import environment_language  # noqa: PLC0415
 
     return environment_language()
+
+
+def _lang_first(arguments: list[str]) -> list[str]:
+    """The arguments with --lang where it is declared, before the command; what stands after `--` is no option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, words = arguments[:end], arguments[end:]
+    chosen: list[str] = []
+    rest: list[str] = []
+    while options:
+        word = options.pop(0)
+        if word == "--lang" and options:
+            chosen = [word, options.pop(0)]
+        elif word.startswith("--lang="):
+            chosen = [word]
+        else:
+            rest.append(word)
+    return [*chosen, *rest, *words]
 
 
 def build(language: Language) -> typer.Typer:
@@ -82,6 +104,7 @@ def build(language: Language) -> typer.Typer:
     add_evaluation(app, terminal)
     add_exemplars(app, terminal)
     add_learning(app, terminal)
+    add_data(app, terminal)
     add_inspection(app, terminal)
     return app
 

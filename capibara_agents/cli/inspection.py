@@ -20,6 +20,7 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
     def show(
         config: Path | None = typer.Option(None, help=t("cli.opt.config")),
         fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json_always")),
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
         # A key is shown as present, never as what it is: this output is pasted into bug reports.
@@ -31,8 +32,12 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
     def check(
         config: Path | None = typer.Option(None, help=t("cli.opt.config")),
         fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
+        if as_json:
+            terminal.print_json({"ok": True, "layers": list(loaded.layers), "warnings": list(loaded.warnings)})
+            return
         terminal.say("config.good", layers=", ".join(loaded.layers) or t("config.defaults"))
 
     @config_app.command("schema", help=t("cli.config.schema"))
@@ -45,7 +50,8 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
     def graph(
         as_ascii: bool = typer.Option(False, "--ascii", help=t("cli.opt.ascii")),
         as_mermaid: bool = typer.Option(False, "--mermaid", help=t("cli.opt.mermaid")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
     ) -> None:
-        from capibara_agents.graphs.capibara import drawing  # noqa: PLC0415
+        from capibara_agents.terminal import graph as terminal_graph  # noqa: PLC0415
 
-        typer.echo(drawing(as_ascii=as_ascii and not as_mermaid))
+        terminal_graph.run(terminal, as_ascii=as_ascii and not as_mermaid, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Commands that ask: `ask`, `route`."""
+"""Commands that ask: `ask`, `chat`, `route`, `consensus`, `compare`, `test`."""
 
 from __future__ import annotations
 
@@ -44,3 +44,78 @@ def add_questions(app: typer.Typer, terminal: Terminal) -> None:
 
         asked = terminal_ask.Asked(question=question, model=model, mode=mode)
         terminal_ask.show_route(loaded.settings, asked, terminal, as_json=as_json)
+
+    _add_chat(app, terminal)
+    _add_several(app, terminal)
+    _add_test(app, terminal)
+
+
+def _add_chat(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @app.command(help=t("cli.chat"))
+    def chat(
+        model: str = typer.Option("capibara", help=t("cli.opt.model")),
+        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json_lines")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import chat as terminal_chat  # noqa: PLC0415
+
+        terminal_chat.run(settings, model, max_tokens, terminal, as_json=as_json)
+
+
+def _add_several(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @app.command(help=t("cli.consensus"))
+    def consensus(
+        question: str = typer.Argument(help=t("cli.arg.question")),
+        voter: list[str] = typer.Option([], help=t("cli.opt.voter")),
+        voting: str = typer.Option("weighted", help=t("cli.opt.voting")),
+        max_voters: int = typer.Option(3, help=t("cli.opt.max_voters")),
+        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import consensus as terminal_consensus  # noqa: PLC0415
+
+        election = terminal_consensus.Election(question, voter, voting, max_voters, max_tokens)
+        terminal_consensus.run(settings, election, terminal, as_json=as_json)
+
+    @app.command(help=t("cli.compare"))
+    def compare(
+        question: str = typer.Argument(help=t("cli.arg.question")),
+        model: list[str] = typer.Option([], help=t("cli.opt.models_only")),
+        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import compare as terminal_compare  # noqa: PLC0415
+
+        terminal_compare.run(settings, question, model, terminal, max_tokens=max_tokens, as_json=as_json)
+
+
+def _add_test(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+
+    @app.command(help=t("cli.test"))
+    def test(
+        what: str | None = typer.Argument(None, help=t("cli.arg.trial")),
+        question: str | None = typer.Argument(None, help=t("cli.arg.question")),
+        model: str | None = typer.Option(None, help=t("cli.opt.trial_model")),
+        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import trials  # noqa: PLC0415
+
+        trials.run(settings, trials.Wanted(what, question, model, max_tokens), terminal, as_json=as_json)

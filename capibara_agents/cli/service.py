@@ -1,4 +1,4 @@
-"""Commands around the running service: `serve`, `doctor`, `fleet`."""
+"""Commands around the running service: `serve`, `doctor`, `bench`, `fleet`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ def add_service(app: typer.Typer, terminal: Terminal) -> None:
         from capibara_agents.terminal import doctor as terminal_doctor  # noqa: PLC0415
 
         terminal_doctor.run(terminal.load(config, fleet=fleet).settings, terminal, as_json=as_json)
+
+    @app.command(help=t("cli.bench"))
+    def bench(
+        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
+        calls: int = typer.Option(10, min=1, max=1000, help=t("cli.opt.calls")),
+        max_tokens: int = typer.Option(32, min=2, help=t("cli.opt.max_tokens")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        settings = terminal.load(config, fleet=fleet).settings
+        from capibara_agents.terminal import bench as terminal_bench  # noqa: PLC0415
+
+        terminal_bench.run(settings, names or (), terminal, calls=calls, tokens=max_tokens, as_json=as_json)
 
 
 def add_fleet(app: typer.Typer, terminal: Terminal) -> None:

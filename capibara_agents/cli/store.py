@@ -1,4 +1,4 @@
-"""Commands for what the data folder holds: `exemplars`, `learning`."""
+"""Commands for what the data folder holds: `exemplars`, `learning`, `data`."""
 
 from __future__ import annotations
 
@@ -100,3 +100,29 @@ def add_learning(app: typer.Typer, terminal: Terminal) -> None:
         from capibara_agents.terminal import learning as terminal_learning  # noqa: PLC0415
 
         terminal_learning.undo(terminal.load(config).settings, update, terminal, as_json=as_json)
+
+
+def add_data(app: typer.Typer, terminal: Terminal) -> None:
+    t = terminal.text
+    data = typer.Typer(help=t("cli.data"), no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(data, name="data")
+
+    @data.command("list", help=t("cli.data.list"))
+    def list_data(
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import data as terminal_data  # noqa: PLC0415
+
+        terminal_data.show(terminal.load(config).settings, terminal, as_json=as_json)
+
+    @data.command("delete", help=t("cli.data.delete"))
+    def delete(
+        kinds: list[str] = typer.Argument(help=t("cli.arg.kinds")),
+        yes: bool = typer.Option(False, "--yes", help=t("cli.opt.yes")),
+        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+    ) -> None:
+        from capibara_agents.terminal import data as terminal_data  # noqa: PLC0415
+
+        terminal_data.delete(terminal.load(config).settings, kinds, terminal, yes=yes, as_json=as_json)

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from capibara_agents.http import (
     completions,
+    data,
     embeddings,
     errors,
     exemplars,
@@ -48,6 +49,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(route.router(house))
     app.include_router(exemplars.router(house))
     app.include_router(feedback.router(house))
+    app.include_router(data.router(house))
     app.include_router(operation.router(house))
     app.include_router(fleet.router(house))
     app.include_router(metrics.router(house))

@@ -35,6 +35,10 @@ class Terminal:
     def print_json(self, value: Any) -> None:
         typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
+    def print_line(self, value: Any) -> None:
+        """JSON on one line, for results that come one by one."""
+        typer.echo(json.dumps(value, ensure_ascii=False))
+
     def load(self, config: Path | None, **flags: Any) -> Loaded:
         """The settings; warnings go to standard error."""
         from capibara_agents.config import load  # noqa: PLC0415

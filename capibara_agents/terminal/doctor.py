@@ -18,6 +18,8 @@ from capibara_agents.runtime.memory import budget_bytes
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.service import at_its_port
+from capibara_agents.verify.sandbox import available
 
 GIB = 2**30
 
@@ -60,6 +62,7 @@ def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     yield _weights(settings, terminal)
     if engine.ok:
         yield _budget(settings, terminal)
+    yield _sandbox(terminal)
     yield _port(settings, terminal)
 
 
@@ -98,8 +101,18 @@ def _budget(settings: Settings, terminal: Terminal) -> Finding:
     return Finding("budget", not too_large, " ".join(too_large) or terminal.text("doctor.budget.values", **values))
 
 
+def _sandbox(terminal: Terminal) -> Finding:
+    """Whether code of answers can be run; without the kernel's locks it is not, and everything else works."""
+    runs, what = available()
+    if runs:
+        return Finding("sandbox", True, terminal.text("doctor.sandbox.locks", locks=what))
+    return Finding("sandbox", True, terminal.text(f"verify.sandbox.{what}"))
+
+
 def _port(settings: Settings, terminal: Terminal) -> Finding:
     port = settings.server.port
+    if (url := at_its_port(settings)) is not None:
+        return Finding("port", True, terminal.text("doctor.port_ours", url=url))
     with socket.socket(socket.AF_INET6 if ":" in settings.server.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

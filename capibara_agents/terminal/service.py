@@ -15,6 +15,7 @@ from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 
 FIND_S = 2.0
+SERVES_S = 0.5
 # An update is weighed against the recorded past, and a thousand exemplars are embedded, in well under this.
 WAIT_S = 300.0
 
@@ -23,10 +24,12 @@ class Service:
     """A running service, asked over HTTP."""
 
     def __init__(self, url: str, settings: Settings, terminal: Terminal) -> None:
-        keys = settings.server.api_keys
-        headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
-        self._client = httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=WAIT_S)
+        self._client = httpx.Client(base_url=url, headers=key_of(settings), trust_env=False, timeout=WAIT_S)
         self._terminal = terminal
+
+    @property
+    def url(self) -> str:
+        return str(self._client.base_url)
 
     def call(self, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
         """The JSON it answers. BadQuestion and CapibaraError carry its own words."""
@@ -93,3 +96,30 @@ def _is_capibara(url: str) -> bool:
         return answer.status_code == 200 and answer.json() == {"status": "alive"}
     except (httpx.HTTPError, ValueError):
         return False
+
+
+def at_its_port(settings: Settings) -> str | None:
+    """The URL of the service that listens where the settings say, if it is a Capibara with their fleet."""
+    server = settings.server
+    if server.port == 0:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+    return url if serves(url, settings) else None
+
+
+def serves(url: str, settings: Settings) -> bool:
+    """Another fleet than the one asked for would answer under the same names."""
+    try:
+        known = httpx.get(f"{url}/v1/models", headers=key_of(settings), timeout=SERVES_S, trust_env=False).json()
+        served = {model["id"]: model.get("stand_in", False) for model in known["data"]}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+    ours = {spec.id: spec.stand_in for spec in settings.models}
+    return "capibara" in served and ours.items() <= served.items()
+
+
+def key_of(settings: Settings) -> dict[str, str]:
+    """The header with the key of the service, where it asks for one."""
+    keys = settings.server.api_keys
+    return {"authorization": f"Bearer {keys[0]}"} if keys else {}

@@ -1,0 +1,126 @@
+"""What is kept on disk of people's questions, how much of it, how old it is; and forgetting it.
+
+    responses   conversations of /v1/responses whose callers asked for that
+    requests    what became of the last requests, by id: no words, the signature of the question
+    feedback    scores and comments on answers
+    votes       votes whose right answer is known, from feedback and checks
+    outcomes    what was learned from checks, votes and feedback: no words either
+    exemplars   example questions that a user added; the shipped ones are part of the program
+
+Each store counts and clears its own; here they get a name. In the JSON that HTTP and the terminal both show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from capibara_agents.errors import BadQuestion
+
+if TYPE_CHECKING:
+    from capibara_agents.conversations import Conversations
+    from capibara_agents.exemplars import ExemplarStore
+    from capibara_agents.learning import Learning
+    from capibara_agents.settings import Settings
+
+Kind = Literal["responses", "requests", "feedback", "votes", "outcomes", "exemplars"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """How much a store holds. `size_bytes` of what is kept, not of its file; times are Unix times, None if unknown."""
+
+    count: int = 0
+    size_bytes: int = 0
+    oldest_s: float | None = None
+    newest_s: float | None = None
+
+
+class Stores(Protocol):
+    """Whoever has the stores: the house."""
+
+    settings: Settings
+
+    @property
+    def conversations(self) -> Conversations: ...
+    @property
+    def learning(self) -> Learning: ...
+    @property
+    def exemplars(self) -> ExemplarStore: ...
+
+
+def listed(stores: Stores) -> dict[str, Any]:
+    """{"object", "data_dir", "data"}, a row for each kind: {"kind"} and the fields of Stock."""
+    rows = [{"kind": kind, **asdict(_stock(stores, kind))} for kind in KINDS]
+    return {"object": "list", "data_dir": str(stores.settings.data_dir), "data": rows}
+
+
+def deleted(stores: Stores, kind: str) -> dict[str, Any]:
+    """Forget all of a kind: {"kind", "deleted"}. BadQuestion (not_found) for a kind there is not."""
+    known = checked([kind])[0]
+    # Responses are also held in memory, file or no file.
+    there = known == "responses" or _exists(stores, known)
+    return {"kind": known, "deleted": _clearers(stores)[known]() if there else 0}
+
+
+def checked(kinds: Sequence[str]) -> list[Kind]:
+    """The kinds of these names; BadQuestion (not_found) names the first that is none."""
+    found: list[Kind] = []
+    for name in kinds:
+        kind = next((known for known in KINDS if known == name), None)
+        if kind is None:
+            raise BadQuestion(f"{name[:100]!r} is not kept; choose from {', '.join(KINDS)}.", code="not_found")
+        found.append(kind)
+    return found
+
+
+def _stock(stores: Stores, kind: Kind) -> Stock:
+    """Nothing is made just to be counted."""
+    return _counters(stores)[kind]() if _exists(stores, kind) else Stock()
+
+
+def _exists(stores: Stores, kind: Kind) -> bool:
+    if kind == "exemplars" and stores.settings.routing.exemplar_store is not None:
+        return True
+    files: dict[Kind, str] = {
+        "responses": "responses.sqlite3",
+        "requests": "requests.sqlite",
+        "feedback": "requests.sqlite",
+        "votes": "requests.sqlite",
+        "outcomes": "outcomes.sqlite",
+        "exemplars": "exemplars",
+    }
+    return (stores.settings.data_dir / files[kind]).exists()
+
+
+def _counters(stores: Stores) -> dict[Kind, Callable[[], Stock]]:
+    return {
+        "responses": stores.conversations.stock,
+        "requests": lambda: stores.learning.stock("requests"),
+        "feedback": lambda: stores.learning.stock("feedback"),
+        "votes": lambda: stores.learning.stock("votes"),
+        "outcomes": lambda: stores.learning.stock("outcomes"),
+        "exemplars": lambda: _user_exemplars(stores.exemplars),
+    }
+
+
+def _clearers(stores: Stores) -> dict[Kind, Callable[[], int]]:
+    return {
+        "responses": stores.conversations.clear,
+        "requests": lambda: stores.learning.forget("requests"),
+        "feedback": lambda: stores.learning.forget("feedback"),
+        "votes": lambda: stores.learning.forget("votes"),
+        "outcomes": lambda: stores.learning.forget("outcomes"),
+        "exemplars": lambda: _without_user_exemplars(stores.exemplars),
+    }
+
+
+def _user_exemplars(store: ExemplarStore) -> Stock:
+    found = store.list(origin="user")
+    return Stock(len(found), sum(len(exemplar.content.encode()) for exemplar in found))
+
+
+def _without_user_exemplars(store: ExemplarStore) -> int:
+    return store.remove([exemplar.id for exemplar in store.list(origin="user")])
