@@ -69,7 +69,7 @@ def run(settings: Settings, model: str, max_tokens: int | None, terminal: Termin
         chat = Chat(settings, one, request, terminal, interactive=interactive, as_json=as_json)
         chat.run(_typed(terminal) if interactive else _piped())
     if chat.failures and not interactive:
-        raise CapibaraError(terminal.text("chat.unanswered", count=chat.failures))
+        raise CapibaraError(terminal.text("talk.unanswered", count=chat.failures))
 
 
 def _request(settings: Settings, model: str, max_tokens: int | None) -> Request:
@@ -91,7 +91,7 @@ def _typed(terminal: Terminal) -> Iterator[str]:
             yield input("> ")
         except KeyboardInterrupt:
             print(file=sys.stderr)  # noqa: T201
-            terminal.note("chat.leave")
+            terminal.note("talk.leave")
         except EOFError:
             return
 
@@ -119,7 +119,7 @@ class Chat:
     def run(self, lines: Iterator[str]) -> None:
         """One line after the other, until the last or /exit."""
         if self._interactive:
-            self._say("chat.welcome", model=self._request.model)
+            self._say("talk.welcome", model=self._request.model)
         for line in lines:
             text = line.strip()
             if text in (f"/{word}" for word in FAREWELLS):
@@ -136,7 +136,7 @@ class Chat:
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
-            self._say("chat.given_up")
+            self._say("talk.given_up")
         except CapibaraError as error:
             self.failures += 1
             self._terminal.note("error", text=error.message)
@@ -144,7 +144,7 @@ class Chat:
     def _command(self, text: str) -> None:
         name, _, rest = text[1:].partition(" ")
         if name not in COMMANDS:
-            raise BadQuestion(self._terminal.text("chat.unknown", command=f"/{name}"))
+            raise BadQuestion(self._terminal.text("talk.unknown", command=f"/{name}"))
         getattr(self, f"_{name}")(rest.strip())
 
     # ------------------------------------------------------------ questions
@@ -193,7 +193,7 @@ class Chat:
             return given, self.conversation.asked(given)
         last = self.conversation.last_question
         if last is None:
-            raise BadQuestion(self._terminal.text("chat.no_question"))
+            raise BadQuestion(self._terminal.text("talk.no_question"))
         return last, [*self.conversation.before_last(), {"role": "user", "content": last}]
 
     # ------------------------------------------------------------ the chat itself
@@ -202,29 +202,29 @@ class Chat:
         """Who is asked from now on."""
         if rest:
             self._request = _request(self._settings, rest, self._request.sampling.max_tokens)
-        self._say("chat.model", model=self._request.model)
+        self._say("talk.model", model=self._request.model)
         if not rest:
             names = (*VIRTUAL_MODELS, *(spec.id for spec in self._settings.models))
-            self._say("chat.models", models=", ".join(names))
+            self._say("talk.models", models=", ".join(names))
 
     def _stats(self, rest: str) -> None:
         rows = figures(self.conversation.answers, self._terminal)
-        show(titled_rows(self._terminal.text("chat.stats"), rows)) if rows else self._say("chat.no_question")
+        show(titled_rows(self._terminal.text("talk.stats"), rows)) if rows else self._say("talk.no_question")
 
     def _history(self, rest: str) -> None:
         for turn in self.conversation.turns:
-            self._console.print(f"[{self._terminal.text('chat.role.' + turn['role'])}]", style="bold", markup=False)
+            self._console.print(f"[{self._terminal.text('talk.role.' + turn['role'])}]", style="bold", markup=False)
             self._console.print(turn["content"], markup=False, highlight=False)
 
     def _clear(self, rest: str) -> None:
         self.conversation.clear()
-        self._say("chat.cleared")
+        self._say("talk.cleared")
 
     def _help(self, rest: str) -> None:
         rows = [
-            (self._terminal.text(f"chat.use.{name}"), self._terminal.text(f"chat.help.{name}")) for name in COMMANDS
+            (self._terminal.text(f"talk.use.{name}"), self._terminal.text(f"talk.help.{name}")) for name in COMMANDS
         ]
-        show(titled_rows(self._terminal.text("chat.commands"), rows))
+        show(titled_rows(self._terminal.text("talk.commands"), rows))
 
     def _say(self, code: str, **values: object) -> None:
         self._terminal.note(code, **values)
@@ -243,13 +243,13 @@ def figures(answers: list[Said], terminal: Terminal) -> list[tuple[str, str]]:
     models = dict.fromkeys(said.model for said in answers)
     counted = ", ".join(f"{model} {sum(said.model == model for said in answers)}" for model in models)
     rows = [
-        (t("chat.stats.answers"), f"{len(answers)} ({counted})"),
+        (t("talk.stats.answers"), f"{len(answers)} ({counted})"),
         (t("ask.tokens"), f"{prompt} + {written}"),
     ]
     if first:
-        rows.append((t("chat.stats.ttft"), f"{sum(first) / len(first):.0f} ms"))
+        rows.append((t("talk.stats.ttft"), f"{sum(first) / len(first):.0f} ms"))
     if speeds:
-        rows.append((t("chat.stats.speed"), f"{sum(speeds) / len(speeds):.1f}"))
+        rows.append((t("talk.stats.speed"), f"{sum(speeds) / len(speeds):.1f}"))
     passed = sum(said.accepted for said in answers)
-    rows.append((t("ask.checks"), t("chat.stats.passed", passed=passed, count=len(answers))))
+    rows.append((t("ask.checks"), t("talk.stats.passed", passed=passed, count=len(answers))))
     return rows

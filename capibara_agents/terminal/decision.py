@@ -61,9 +61,9 @@ def checks_of(said: Said, terminal: Terminal) -> str:
 def one_line(said: Said, terminal: Terminal) -> str:
     """The decision in a line: who, how fast, whether it was checked."""
     t, candidate = terminal.text, said.candidate
-    parts = [said.model, t("chat.tokens", count=candidate["usage"]["completion_tokens"])]
+    parts = [said.model, t("talk.tokens", count=candidate["usage"]["completion_tokens"])]
     if candidate["timings"]["ttft_ms"] is not None:
-        parts.append(t("chat.ttft", ms=f"{candidate['timings']['ttft_ms']:.0f}"))
+        parts.append(t("talk.ttft", ms=f"{candidate['timings']['ttft_ms']:.0f}"))
     if (speed := tokens_per_second(candidate)) is not None:
         parts.append(f"{speed:.1f} {t('fleet.speed')}")
     if said.trace["plan"]["mode"] == "consensus":

@@ -219,7 +219,7 @@ class Trials:
         if self._shown:
             for row in healthy:
                 mark = self._terminal.text("doctor.ok" if row["ok"] else "doctor.bad")
-                told_of = row["error"] or self._terminal.text("chat.ttft", ms=f"{row['ttft_ms'] or 0:.0f}")
+                told_of = row["error"] or self._terminal.text("talk.ttft", ms=f"{row['ttft_ms'] or 0:.0f}")
                 typer.echo(f"[{mark}] {row['id']}: {told_of}")
         return Result("health", all(row["ok"] for row in healthy), healthy)
 
