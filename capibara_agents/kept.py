@@ -1,6 +1,7 @@
 """What is kept on disk of people's questions, how much of it, how old it is; and forgetting it.
 
     responses   conversations of /v1/responses whose callers asked for that
+    threads     conversations of the LangGraph API
     requests    what became of the last requests, by id: no words, the signature of the question
     feedback    scores and comments on answers
     votes       votes whose right answer is known, from feedback and checks
@@ -12,7 +13,8 @@ Each store counts and clears its own; here they get a name. In the JSON that HTT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from capibara_agents.exemplars import ExemplarStore
     from capibara_agents.learning import Learning
     from capibara_agents.settings import Settings
+    from capibara_agents.threads import Threads
 
-Kind = Literal["responses", "requests", "feedback", "votes", "outcomes", "exemplars"]
+Kind = Literal["responses", "threads", "requests", "feedback", "votes", "outcomes", "exemplars"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -46,23 +49,25 @@ class Stores(Protocol):
     @property
     def conversations(self) -> Conversations: ...
     @property
+    def threads(self) -> Threads: ...
+    @property
     def learning(self) -> Learning: ...
     @property
     def exemplars(self) -> ExemplarStore: ...
 
 
-def listed(stores: Stores) -> dict[str, Any]:
+async def listed(stores: Stores) -> dict[str, Any]:
     """{"object", "data_dir", "data"}, a row for each kind: {"kind"} and the fields of Stock."""
-    rows = [{"kind": kind, **asdict(_stock(stores, kind))} for kind in KINDS]
+    rows = [{"kind": kind, **asdict(await _stock(stores, kind))} for kind in KINDS]
     return {"object": "list", "data_dir": str(stores.settings.data_dir), "data": rows}
 
 
-def deleted(stores: Stores, kind: str) -> dict[str, Any]:
+async def deleted(stores: Stores, kind: str) -> dict[str, Any]:
     """Forget all of a kind: {"kind", "deleted"}. BadQuestion (not_found) for a kind there is not."""
     known = checked([kind])[0]
     # Responses are also held in memory, file or no file.
     there = known == "responses" or _exists(stores, known)
-    return {"kind": known, "deleted": _clearers(stores)[known]() if there else 0}
+    return {"kind": known, "deleted": await _clear(stores, known) if there else 0}
 
 
 def checked(kinds: Sequence[str]) -> list[Kind]:
@@ -76,51 +81,48 @@ def checked(kinds: Sequence[str]) -> list[Kind]:
     return found
 
 
-def _stock(stores: Stores, kind: Kind) -> Stock:
-    """Nothing is made just to be counted."""
-    return _counters(stores)[kind]() if _exists(stores, kind) else Stock()
-
-
 def _exists(stores: Stores, kind: Kind) -> bool:
-    if kind == "exemplars" and stores.settings.routing.exemplar_store is not None:
-        return True
+    """Nothing is made just to be counted."""
+    settings = stores.settings
+    elsewhere: dict[Kind, object] = {"exemplars": settings.routing.exemplar_store, "threads": settings.server.threads}
     files: dict[Kind, str] = {
         "responses": "responses.sqlite3",
+        "threads": "threads.sqlite3",
         "requests": "requests.sqlite",
         "feedback": "requests.sqlite",
         "votes": "requests.sqlite",
         "outcomes": "outcomes.sqlite",
         "exemplars": "exemplars",
     }
-    return (stores.settings.data_dir / files[kind]).exists()
+    return elsewhere.get(kind) is not None or (settings.data_dir / files[kind]).exists()
 
 
-def _counters(stores: Stores) -> dict[Kind, Callable[[], Stock]]:
-    return {
-        "responses": stores.conversations.stock,
-        "requests": lambda: stores.learning.stock("requests"),
-        "feedback": lambda: stores.learning.stock("feedback"),
-        "votes": lambda: stores.learning.stock("votes"),
-        "outcomes": lambda: stores.learning.stock("outcomes"),
-        "exemplars": lambda: _user_exemplars(stores.exemplars),
-    }
+async def _stock(stores: Stores, kind: Kind) -> Stock:
+    if not _exists(stores, kind):
+        return Stock()
+    if kind == "threads":
+        return await stores.threads.stock()
+    return await asyncio.to_thread(_counted, stores, kind)
 
 
-def _clearers(stores: Stores) -> dict[Kind, Callable[[], int]]:
-    return {
-        "responses": stores.conversations.clear,
-        "requests": lambda: stores.learning.forget("requests"),
-        "feedback": lambda: stores.learning.forget("feedback"),
-        "votes": lambda: stores.learning.forget("votes"),
-        "outcomes": lambda: stores.learning.forget("outcomes"),
-        "exemplars": lambda: _without_user_exemplars(stores.exemplars),
-    }
+async def _clear(stores: Stores, kind: Kind) -> int:
+    return await (stores.threads.clear() if kind == "threads" else asyncio.to_thread(_cleared, stores, kind))
 
 
-def _user_exemplars(store: ExemplarStore) -> Stock:
-    found = store.list(origin="user")
-    return Stock(len(found), sum(len(exemplar.content.encode()) for exemplar in found))
+def _counted(stores: Stores, kind: Kind) -> Stock:
+    if kind == "responses":
+        return stores.conversations.stock()
+    if kind == "exemplars":
+        found = stores.exemplars.list(origin="user")
+        return Stock(len(found), sum(len(exemplar.content.encode()) for exemplar in found))
+    assert kind != "threads"
+    return stores.learning.stock(kind)
 
 
-def _without_user_exemplars(store: ExemplarStore) -> int:
-    return store.remove([exemplar.id for exemplar in store.list(origin="user")])
+def _cleared(stores: Stores, kind: Kind) -> int:
+    if kind == "responses":
+        return stores.conversations.clear()
+    if kind == "exemplars":
+        return stores.exemplars.remove([exemplar.id for exemplar in stores.exemplars.list(origin="user")])
+    assert kind != "threads"
+    return stores.learning.forget(kind)

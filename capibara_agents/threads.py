@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from capibara_agents import types
 from capibara_agents.errors import BadQuestion, ConfigError, StoreError
+from capibara_agents.kept import Stock
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS capibara_threads (
@@ -113,6 +114,26 @@ class Threads:
         """Forget a thread and every checkpoint of it. BadQuestion (not_found) when there is none."""
         await self.get(id)
         await self._delete(id)
+
+    async def stock(self) -> Stock:
+        """How much is kept; the size is that of the file, and not known of Postgres."""
+        rows = await self._run("SELECT count(*), min(created_s), max(updated_s) FROM capibara_threads")
+        count, oldest_s, newest_s = rows[0]
+        size_bytes = self._where.stat().st_size if count and isinstance(self._where, Path) else 0
+        return Stock(count, size_bytes, oldest_s, newest_s)
+
+    async def clear(self) -> int:
+        """Forget all threads and their checkpoints; how many there were. In a file they are overwritten."""
+        in_file = isinstance(self._where, Path)
+        if in_file:
+            await self._run("PRAGMA secure_delete = ON")
+        ids = await self._run("SELECT id FROM capibara_threads")
+        for (id,) in ids:
+            await self._delete(id)
+        if in_file:
+            await self._run("VACUUM")
+            await self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(ids)
 
     async def close(self) -> None:
         """Let go of the database; it opens again when it is needed."""

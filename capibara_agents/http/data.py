@@ -1,8 +1,7 @@
-"""What is kept of people's questions, and forgetting it. The stores block, so they are asked in a thread."""
+"""What is kept of people's questions, and forgetting it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,10 +16,10 @@ def router(house: House) -> APIRouter:
 
     @routes.get("/data")
     async def get() -> dict[str, Any]:
-        return await asyncio.to_thread(kept.listed, house)
+        return await kept.listed(house)
 
     @routes.delete("/data/{kind}")
     async def delete(kind: str) -> dict[str, Any]:
-        return await asyncio.to_thread(kept.deleted, house, kind)
+        return await kept.deleted(house, kind)
 
     return routes

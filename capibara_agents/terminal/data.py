@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,14 +34,14 @@ class Archive(Protocol):
 
 
 class _Here:
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, house: House, runner: asyncio.Runner) -> None:
+        self._house, self._runner = house, runner
 
     def listed(self) -> dict[str, Any]:
-        return kept.listed(self._house)
+        return self._runner.run(kept.listed(self._house))
 
     def deleted(self, kind: str) -> dict[str, Any]:
-        return kept.deleted(self._house, kind)
+        return self._runner.run(kept.deleted(self._house, kind))
 
 
 class _There:
@@ -60,8 +61,11 @@ def _archive(settings: Settings, terminal: Terminal) -> Iterator[Archive]:
         if service is not None:
             yield _There(service)
             return
-        with House(settings) as house:
-            yield _Here(house)
+        with House(settings) as house, asyncio.Runner() as runner:
+            yield _Here(house, runner)
+            # Its loop ends before the house does.
+            if "threads" in vars(house):
+                runner.run(house.threads.close())
 
 
 def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
