@@ -38,7 +38,7 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
         if as_json:
             terminal.print_json({"ok": True, "layers": list(loaded.layers), "warnings": list(loaded.warnings)})
             return
-        terminal.say("checked.good", layers=", ".join(loaded.layers) or t("config.defaults"))
+        terminal.say("checked.good", layers=", ".join(loaded.layers) or t("checked.defaults"))
 
     @config_app.command("schema", help=t("cli.config.schema"))
     def schema() -> None:
