@@ -3,8 +3,9 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/fit_head.py --data DIR [--dry-run]
 
 DIR holds `train.jsonl`, lines of {prompt, language, domain, source}. Only rows of the sources in PERMISSIVE are read;
-all exemplars of the package are fitted with them. Every row is also fitted with one typing error. `--dry-run` fits
-without each source in turn and tells how well the head alone does on the source left out; nothing is written.
+all exemplars of the package are fitted with them, and the instructions of `head_frames.txt` put around exemplars. Every
+row is also fitted with one typing error. `--dry-run` fits without each source in turn and tells how well the head
+alone does on the source left out; nothing is written.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ PERMISSIVE = {
     "truthfulqa_multi": ("Apache-2.0", "truthfulqa"),
 }
 OWN = "own exemplars"
+FRAMED = "own frames"
+FRAMES = Path(__file__).with_name("head_frames.txt")
+FILLINGS = 8
+FRAME_WEIGHT = 0.4
+# So many sentences stand in a text that is to be shortened, and in one that is to be translated or corrected.
+SENTENCES = {"summarization": (2, 6), "translation": (1, 2), "other": (1, 1)}
 SEED = 0
 PENALTY = 1e-3
 STEPS = 200
@@ -72,7 +79,20 @@ def rows_of(data: Path) -> list[Row]:
         weight = min(1.0, SOURCE_WEIGHT / sizes[line["source"], line["domain"], line["language"]])
         rows.append(Row(line["prompt"], line["domain"], weight, PERMISSIVE[line["source"]][1]))
     chance = random.Random(SEED)
+    rows += framed(chance)
     return rows + [Row(typo(row.text, chance), row.domain, TYPO_WEIGHT * row.weight, row.family) for row in rows]
+
+
+def framed(chance: random.Random) -> list[Row]:
+    """Instructions around exemplars of any domain: what is asked is the instruction's, not the text's."""
+    texts = {language: [e.content for e in shipped_exemplars() if e.language == language] for language in ("es", "en")}
+    rows = []
+    for line in FRAMES.read_text(encoding="utf-8").splitlines():
+        domain, language, frame = line.split("|", 2)
+        for _ in range(FILLINGS):
+            filling = " ".join(chance.sample(texts[language], chance.randint(*SENTENCES[domain])))
+            rows.append(Row(frame.replace("\\n", "\n").replace("{}", filling), domain, FRAME_WEIGHT, FRAMED))
+    return rows
 
 
 def matrix_of(rows: list[Row]) -> tuple[Matrix, Matrix, Matrix]:
@@ -133,7 +153,7 @@ def _largest_eigenvalue(table: Matrix, weights: Matrix) -> float:
 def left_out(rows: list[Row], table: Matrix, wanted: Matrix, weights: Matrix) -> None:
     """Print, for each family of sources, the accuracy of a head fitted without it."""
     families = np.array([row.family for row in rows])
-    for family in sorted(set(families) - {OWN}):
+    for family in sorted(set(families) - {OWN, FRAMED}):
         out = families == family
         fitted = fit(table[~out], wanted[~out], weights[~out] / weights[~out].sum())
         right = probabilities(table[out], fitted).argmax(axis=1) == wanted[out].argmax(axis=1)

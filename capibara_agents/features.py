@@ -10,6 +10,7 @@ import math
 import re
 
 from capibara_agents.fold import fold
+from capibara_agents.signs import FRAMES, SIGNS
 from capibara_agents.types import Domain, Sampling, Value
 
 SCAN_CHARS = 1500
@@ -18,6 +19,8 @@ QUESTION_CHARS = 300
 """A longer text is no plain question."""
 WORD_PROBLEM_CHARS = 1500
 """Numbers in a longer text are no sign of a problem in words."""
+PASSAGE_CHARS = 400
+"""A question on a shorter passage asks for a fact that stands in it."""
 PASSAGE_WORDS = 80
 """Choices after so many words follow a passage that is to be reasoned about."""
 FRAMED = 4.0
@@ -56,173 +59,6 @@ class Features(Value):
     image: bool = False
 
 
-def _sign(domain: Domain, weight: float, pattern: str) -> tuple[Domain, float, re.Pattern[str]]:
-    return domain, weight, re.compile(pattern, re.MULTILINE)
-
-
-_SIGNS = (
-    _sign("sql", 3.0, r"\b(?:sql|sqlite|postgres(?:ql)?|mysql|mariadb|t-sql|pl/sql)\b"),
-    _sign("sql", 3.0, r"\bselect\b[^?]{1,200}\bfrom\b[^?]{0,200}(?:\bwhere\b|\bjoin\b|\bgroup by\b|\border by\b|;)"),
-    _sign("sql", 3.0, r"\b(?:insert into|create table|alter table|drop table|left join|inner join|group by)\b"),
-    _sign("coding", 2.0, r"```"),
-    _sign(
-        "coding",
-        2.5,
-        r"^[ \t]*(?:def \w+\(|class \w+[:({]|#include|import \w+|from \w+ import|public (?:static|class)|func )",
-    ),
-    _sign("coding", 2.0, r"\b(?:traceback|nullpointer\w*|segfault|stack ?trace|typeerror|keyerror|syntaxerror)\b"),
-    _sign(
-        "coding",
-        1.5,
-        r"\b(?:python|javascript|typescript|java|golang|rust|kotlin|c\+\+|c#|php|ruby|bash|docker\w*|kubernetes|git|"
-        r"regex|graphql|apis?|ci/cd|pipeline|endpoint|html|css|react|django|fastapi|pytest|numpy|pandas)\b",
-    ),
-    _sign(
-        "coding",
-        1.5,
-        r"\b(?:codigo|funcion|function|code|algorithm|algoritmo|script|bug|compil\w+|refactor\w*|metodo|method)\b",
-    ),
-    _sign("coding", 2.5, r"^[^\w\n]*(?:devuelve|return|implementa|implement|refactori[sz]a|refactor|debug)\b"),
-    _sign(
-        "coding",
-        3.0,
-        r"\b(?:devuelv\w+|returns?|retorn\w+)\b[^.\n]{0,80}\b(?:true|false|none|null|tuplas?|tuples?|cadenas?|strings?|listas?|"
-        r"lists?|arrays?|arreglos?|dictionar\w+|diccionario)\b|\b(?:cadena|string|lista|list|array|arreglo|diccionario|"
-        r"entero)s?\b[^.\n]{0,80}\b(?:devuelv\w+|returns?)\b",
-    ),
-    _sign(
-        "coding",
-        3.0,
-        r"\b(?:escrib\w+|write|crea|create|implement\w*|define|genera|haz|hazme|make|need|necesito)\b[^.?!\n]{0,30}"
-        r"\b(?:funcion|function|programa|program|script|clase en|class (?:in|that)|metodo|method|decorator)\b",
-    ),
-    _sign("sql", 1.5, r"\b(?:consulta|query)\b[^.?!\n]{0,12}\b(?:para|que|to|that|con|for|with)\b"),
-    _sign("math", 2.5, r"\$[^$\n]+\$|\\(?:frac|sqrt|int|sum|cdot|begin)\b"),
-    _sign("math", 2.5, r"(?<![\w.])\d+(?:[.,]\d+)?\s*(?:[+*/^×÷%]|\bx\b|-)\s*\(?\d"),
-    _sign(
-        "math",
-        1.5,
-        r"\b(?:equation|ecuacion|derivative|derivada|integral|polynomial|polinomio|probability|probabilidad|"
-        r"triangle|triangulo|perimeter|perimetro|percent|por ?ciento|prime|primos?|divisor|modulo|remainder)\b",
-    ),
-    _sign(
-        "logic_reasoning",
-        1.5,
-        r"\b(?:premis\w+|silogismo|syllogism|deduc\w+|infer\w*|acertijo|riddle|"
-        r"(?:puede|podemos) concluir|can (?:we|you) conclude|(?:does )?it follow)\b",
-    ),
-    _sign(
-        "logic_reasoning",
-        3.0,
-        r"\b(?:all|every|no|some|tod[oa]s|ningun[oa]?|algun[oa]s)\b[^?\n]{3,60}\b(?:are|is|has|have|son|es|tienen?|wear|llevan)"
-        r"\b[^?\n]{1,80}\b(?:all|every|no|some|tod[oa]s|ningun[oa]?|algun[oa]s|if|is an?|es un|then|"
-        r"entonces)\b[^?\n]*\?",
-    ),
-    _sign(
-        "logic_reasoning",
-        2.5,
-        r"\b(?:siempre mienten?|mienten? siempre|dicen? (?:siempre )?la verdad|always lies?|tells? the truth)\b|"
-        r"\b(?:mas \w+ que|\w+er than|more \w+ than)\b.{3,60}\b(?:mas \w+ que|\w+er than|more \w+ than)\b",
-    ),
-    _sign(
-        "logic_reasoning",
-        2.5,
-        r"\b(?:(?:must|could|has to|cannot) be (?:true|false)|can be (?:inferred|deduced)|"
-        r"necesariamente (?:ciert|verdad|fals)|"
-        r"(?:debe|puede|tiene que) ser (?:ciert|verdad|fals)|se (?:deduce|infiere|sigue)|if true|de ser ciert)",
-    ),
-    _sign(
-        "logic_reasoning",
-        1.5,
-        r"\b(?:falacias?|fallac(?:y|ies)|silogismos?|weakens?|strengthens?|debilita|refuerza|assum(?:es|ptions?)|supuesto|"
-        r"presupone|contradiccion|paradox|paradoja|argumento|reasoning|razonamiento|logicamente|logically)\b",
-    ),
-    _sign(
-        "other",
-        1.5,
-        r"\b(?:redacta|escrib\w+|write|draft|haz|hazme|make|improve|mejora|corrige|proofread|reescrib\w+|rewrite)\b"
-        r"[^.?!\n]{0,40}\b(?:correo|e-?mail|carta|letter|cv|curriculum|resume|post|publicacion|descripcion|description|"
-        r"parrafo|paragraph|texto|text|ortografia|spelling|faltas|tono|tone|lista|list|tabla|table|plan|menu)\b",
-    ),
-    _sign(
-        "other",
-        2.0,
-        r"\b(?:recomiend\w+|recommend\w*|suggest\w*|sugiere\w*|pros|contras|ideas? (?:para|for)|receta|"
-        r"recipe|cocin\w+|cook|consejos?|advice|tips)\b",
-    ),
-    _sign("other", 1.5, r"^[^\w\n]*(?:plan|planifica|organi[sz]\w+|prioriti[sz]\w+|weigh|should i|deberia)\b"),
-    _sign(
-        "other",
-        2.5,
-        r"^[^\w\n]*(?:analiza|analy[sz]e|evalua\w*|evaluate|assess|compara|compare)\b"
-        r"(?! (?:est[aeo]s?|el siguiente|la siguiente|mi|this|these|the following|my)\b)",
-    ),
-    _sign(
-        "other",
-        1.5,
-        r"^[^\w\n]*(?:analiza|analy[sz]e|evalua\w*|evaluate|assess|compara|compare)\b|"
-        r"\b(?:ventajas|desventajas|inconvenientes|implicaciones|advantages|disadvantages|drawbacks|implications)\b|"
-        r"\b(?:what are the|cuales son los) (?:benefits|beneficios|risks|riesgos)\b",
-    ),
-    _sign("factual_qa", 1.0, r"^[^\w\n]*(?:explica(?:me)?|explain|tell me about|hablame de|history of|historia de)\b"),
-    _sign(
-        "creative_writing",
-        2.5,
-        r"\b(?:escrib\w+|inventa\w*|compon\w*|redacta|crea\w*|write|compose|invent|make up|hazme|dame|imagina\w*)\b"
-        r"[^.?!\n]{0,40}\b(?:poema|cuento|historia|relato|cancion|novela|personaje|dialogo|verso|soneto|haiku|"
-        r"fabula|leyenda|microrrelato|guion|poem|story|tale|song|lyrics|novel|character|sonnet|verse|fable|limerick|"
-        r"screenplay|dialogue|monologue)\b",
-    ),
-    _sign("creative_writing", 4.0, r"^[^\w\n]*wp\b\W"),
-    _sign(
-        "other",
-        2.5,
-        r"^[^\w\n]*(?:reescrib\w+|rewrite|reformula|rephrase|paraphrase|parafrasea|corrige|proofread|punctuate)\b|"
-        r"\b(?:voz pasiva|passive voice)\b",
-    ),
-    _sign("vision", 1.5, r"\b(?:imagen|foto|fotografia|captura|image|photo|picture|screenshot)\b"),
-    _sign(
-        "long_context",
-        2.5,
-        r"\b(?:document\w*|texto|text|story|historia|capitulo|chapter|relato|novela|informe|report|transcri\w+)\b[^\n]{0,60}\b(?:below|above|following|anterior|siguiente|arriba|abajo|completo|entero|whole|entire)\b",
-    ),
-)
-_FRAMES = (
-    _sign("translation", 4.5, r"\b(?:traduc\w*|traduccion|translat\w+)\b"),
-    _sign("translation", 4.5, r"\b(?:como (?:se dice|se diria|digo|dirias)|how (?:do|would|can) \w+ say)\b"),
-    _sign(
-        "summarization",
-        4.0,
-        r"\b(?:resum(?:e|en|ir|eme|elo|a|idos?)|summar\w+|tl;?dr|sintesis|sintetiza|"
-        r"condense|key points|main (?:idea|points)|ideas? principal(?:es)?|gist|l[oa] (?:mas )?importante|"
-        r"lo esencial)\b",
-    ),
-    _sign(
-        "translation",
-        1.0,
-        r"\b(?:en|al?|del?|in|into|to|from|the|version|espanol|spanish|english|ingles)\s+(?:the |el )?(?:ingles|"
-        r"english|espanol|castellano|spanish|frances|french|aleman|german|italiano|italian|portugues|portuguese|catalan|"
-        r"euskera|chino|chinese|japones|japanese|ruso|russian|arabe|arabic|latin|coreano|korean|polaco|polish)\b"
-        r"(?:[^\n]{0,20}[:\"]|\W*(?:please|por favor|for|para|of|version|is|seria|word)\b|\?\W*$)|"
-        r"[:\"][^\n]{3,100}\b(?:in|into|en|al)\s+(?:ingles|english|espanol|castellano|spanish|french|frances|german|"
-        r"aleman|italian\w?|portugu\w+|polish|polaco|catalan)\b",
-    ),
-    _sign(
-        "summarization",
-        2.0,
-        r"\b(?:recap|shorten\w*|acorta\w*|abrevia\w*|condens\w+|boil\b.{0,40}\bdown|takeaways|puntos clave|tldr|"
-        r"abstract|synopsis|sinopsis|nutshell|pocas palabras|few words|sum\b.{0,30}\bup)\b",
-    ),
-    _sign(
-        "vision",
-        1.5,
-        r"\b(?:adjunt\w*|attached|sent you|te mando|escanead\w*|scanned)\b[^\n]{0,40}\b(?:radiografia|x-ray|dibujo|"
-        r"drawing|grafic[oa]|chart|plano|diagrama?|factura|ticket|receipt|cuadro|painting)\b|"
-        r"\b(?:radiografia|x-ray|dibujo|drawing|grafic[oa]|chart|cuadro|painting)\b[^\n]{0,40}\b(?:adjunt\w*|attached|"
-        r"te mando|i sent)\b",
-    ),
-    _sign("long_context", 2.0, r"^[ \t]*(?:question|pregunta)\s*:"),
-)
 # These are about something that must be there: without a sign of it a similar topic means little.
 _UNSHOWN: dict[Domain, float] = {
     "vision": -3.0,
@@ -232,11 +68,24 @@ _UNSHOWN: dict[Domain, float] = {
     "summarization": -1.5,
 }
 # What a text to be translated or summarised speaks of is not what is asked.
-_PASTED: tuple[Domain, ...] = ("math", "logic_reasoning", "factual_qa", "vision", "other")
+_PASTED: tuple[Domain, ...] = ("math", "logic_reasoning", "factual_qa", "vision", "other", "creative_writing")
 _QUESTION = re.compile(
     r"^[^\w\n]*(?:in |on |at |to |from |en |de |a |por |para |con |desde |sobre )?(?:the )?(?:who|whom|whose|what|when|"
     r"where|which|why|how|is|are|was|were|do|does|did|can|could|will|would|has|have|should|que|quien(?:es)?|"
     r"cual(?:es)?|cuando|donde|cuant[oa]s?|como|es|son|fue|existen?|hay|puede|esta)\b|\?\W*$",
+)
+# What is told before or after a question, or laid out beside it, makes it more than a question for a fact.
+_TOLD_TOO = re.compile(r"[a-z)\"\d][.;] \S[^?]{8,}\?\W*$|[?:] [^?]{25,}$|\?\s[^?]{3,}[.;] [^?]{8,}|\||\w\(\w+, ?\w+")
+_INTO_PROGRAM = re.compile(r"\b(?:to|into|in|a|en|as) (?:an? |una? )?(?:sql|postgres\w*|mysql|sqlite)\b")
+_READ = re.compile(
+    r"\b(?:title|context|passage|titulo|contexto|pasaje)\b ?:.{10,}\b(?:question|pregunta)\b ?:|"
+    r"\b(?:answer from|responde con|according to|segun) (?:the|el) (?:text|passage|texto|pasaje)\b",
+    re.DOTALL,
+)
+# Where a word comes from, or how a work was translated, is a matter of fact.
+_ABOUT_WORDS = re.compile(
+    r"\b(?:origen|origin|etimologia|etymology|de donde (?:viene|proviene)|come from|(?:fue|was|were|been|sido)\b.{0,20}"
+    r"\b(?:traducid[oa]|translated)|relacionad[oa]|related to|acronym|siglas|letras de la palabra)\b"
 )
 _TO_ASSISTANT = re.compile(
     r"^[^\w\n]*(?:are|do|did|have|can|could|would|will|were|what are|what do|how are|why are|why do|who are|where are) "
@@ -251,7 +100,7 @@ _TASK = re.compile(
 )
 _ADVICE = re.compile(
     r"\b(?:how|what|where|when|which) (?:do|can|should|would|to|could) i\b|\bshould i\b|\bhow to\b|\bi\b[^?]{0,40}\?|"
-    r"\b(?:debo|deberia|hago|puedo|me conviene|le digo|me pongo|regalo)\b|\bmy\b|\bmi\b",
+    r"\b(?:debo|deberia|hago|voy|vamos|puedo|me conviene|le digo|me pongo|regalo)\b|\bmy\b|\bmi\b",
 )
 _ABOUT_ONESELF = re.compile(
     r"^[^\w\n]*(?:i|i'm|im|i've|my|we|yo|mi|mis|me|estoy|soy|tengo|hoy|ayer|nos|hemos|he|vi|fui|today|yesterday)\b"
@@ -279,31 +128,48 @@ _OPTION = re.compile(r"^[ \t]*\(?[a-d1-4][.)]\s", re.MULTILINE)
 
 def domain_evidence(text: str) -> dict[Domain, float]:
     """Log-odds for domains from keywords and shapes; empty for a text that shows none."""
-    found: dict[Domain, float] = {}
     scan = scanned(text)
-    for domain, weight, pattern in _SIGNS:
+    found: dict[Domain, float] = {}
+    for domain, weight, pattern in SIGNS:
         if pattern.search(scan):
-            found[domain] = found.get(domain, 0.0) + weight
-    frame = _frame(scan)
-    for domain, weight, pattern in _FRAMES:
-        if pattern.search(frame):
-            found[domain] = max(found.get(domain, 0.0), weight)
-    if _is_word_problem(scan):
-        found["math"] = found.get("math", 0.0) + 2.5
-    if len(_OPTION.findall(scan)) >= 3:
-        found["logic_reasoning"] = found.get("logic_reasoning", 0.0) + _reasoned_choice(len(scan.split()))
-    if _CHOOSE.search(scan):
-        found["logic_reasoning"] = found.get("logic_reasoning", 0.0) + (3.0 if len(scan.split()) > 35 else 0.5)
-    if max(found.get("translation", 0.0), found.get("summarization", 0.0)) >= FRAMED:
-        for domain in _PASTED:
-            found.pop(domain, None)
+            _add(found, domain, weight)
+    _weigh_choices(scan, found)
+    _weigh_frame(_frame(scan), found)
     if len(scan) < 80 and _GREETING.match(scan):
         found["chitchat"] = 4.0
     for domain, penalty in _UNSHOWN.items():
-        if domain not in found:
-            found[domain] = penalty
+        found.setdefault(domain, penalty)
     _weigh_question(scan, found)
+    if len(scan) < PASSAGE_CHARS and _READ.search(scan):
+        _add(found, "factual_qa", 2.5)
     return found
+
+
+def _add(found: dict[Domain, float], domain: Domain, weight: float) -> None:
+    found[domain] = found.get(domain, 0.0) + weight
+
+
+def _weigh_choices(scan: str, found: dict[Domain, float]) -> None:
+    """Amounts asked for, and options to choose from."""
+    if _is_word_problem(scan):
+        _add(found, "math", 2.5)
+    if len(_OPTION.findall(scan)) >= 3:
+        _add(found, "logic_reasoning", _reasoned_choice(len(scan.split())))
+    if _CHOOSE.search(scan):
+        _add(found, "logic_reasoning", 3.0 if len(scan.split()) > 35 else 0.5)
+
+
+def _weigh_frame(frame: str, found: dict[Domain, float]) -> None:
+    """An instruction over a pasted text; what the text speaks of then counts for nothing."""
+    for domain, weight, pattern in FRAMES:
+        if pattern.search(frame):
+            found[domain] = max(found.get(domain, 0.0), weight)
+    about_words = len(frame) < QUESTION_CHARS and _ABOUT_WORDS.search(frame)
+    if about_words or (found.get("sql", 0.0) >= PLAIN and _INTO_PROGRAM.search(frame)):
+        found.pop("translation", None)
+    if max(found.get("translation", 0.0), found.get("summarization", 0.0)) >= FRAMED:
+        for domain in _PASTED:
+            found.pop(domain, None)
 
 
 def _reasoned_choice(words: int) -> float:
@@ -328,7 +194,7 @@ def _weigh_question(text: str, found: dict[Domain, float]) -> None:
     if personal and not task and len(text.split()) <= 12:
         found["chitchat"] = found.get("chitchat", 0.0) + 1.5
     elif not task and max(found.values(), default=0.0) < PLAIN and _QUESTION.search(text) and not _ADVICE.search(text):
-        found["factual_qa"] = found.get("factual_qa", 0.0) + 2.0
+        found["factual_qa"] = found.get("factual_qa", 0.0) + (0.5 if _TOLD_TOO.search(text) else 2.0)
 
 
 def _frame(text: str) -> str:
