@@ -25,6 +25,7 @@ from capibara_agents.http import (
     openai,
     openapi,
     operation,
+    pages,
     responses,
     route,
 )
@@ -37,11 +38,17 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 DECISION_HEADERS = [f"x-capibara-{name}" for name in ("route", "mode", "models", "agreement", "verified", "degraded")]
 
 
+# FastAPI's own pages load from elsewhere; `pages.py` has one that does not.
+NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None}
+
+
 def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     """The service over a house. Nothing of the house is made before the first request or the lifespan."""
     settings = house.settings.server
     options: dict[str, Any] = {"lifespan": lifespan} if lifespan else {}
-    app = FastAPI(title="Capibara", version="0.1.0", description="Five local models, one answer.", **options)
+    app = FastAPI(
+        title="Capibara", version="0.1.0", description="Five local models, one answer.", **options, **NO_PAGES
+    )
     app.include_router(openai.router(house))
     app.include_router(completions.router(house))
     app.include_router(embeddings.router(house))
@@ -53,6 +60,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(operation.router(house))
     app.include_router(fleet.router(house))
     app.include_router(metrics.router(house))
+    app.include_router(pages.router())
     app.include_router(legacy.router(house))
     app.include_router(legacy.consensus_router(house))
     app.include_router(langgraph_api.router(house))

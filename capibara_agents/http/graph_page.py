@@ -1,4 +1,4 @@
-"""The graph as a page that draws itself without the network: an SVG laid out from the compiled graph. Pure."""
+"""The graph as a page that needs no internet: mermaid draws it, over an SVG of our own that is seen without. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def page(graph: Graph, mermaid: str) -> str:
     drawn = "".join(_edge(edge, column) for edge in graph.edges) + "".join(_node(n, column[n]) for n in order)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Capibara</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <style>
 body {{ font: 16px system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }}
 svg {{ max-width: 100%; height: auto; }}
@@ -30,11 +30,12 @@ pre {{ background: #f6f6f6; padding: 1rem; overflow: auto; }}
   rect {{ fill: #3a3128; }} text {{ fill: #eee; }}
 }}
 </style></head><body><h1>Capibara</h1>
-<svg role="img" aria-label="The state machine" viewBox="0 0 {width} 240" width="{width}">
+<figure id="figure"><svg role="img" aria-label="The state machine" viewBox="0 0 {width} 240" width="{width}">
 <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse">
 <path d="M0 0 L8 4 L0 8 z" style="fill:#7a5a2f"/></marker></defs>
-{drawn}</svg>
-<details><summary>mermaid</summary><pre>{escape(mermaid)}</pre></details>
+{drawn}</svg></figure>
+<details><summary>mermaid</summary><pre id="source">{escape(mermaid)}</pre></details>
+<script src="assets/mermaid.min.js"></script><script src="assets/graph_page.js"></script>
 </body></html>
 """
 

@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from langchain_core.messages import HumanMessage
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from capibara_agents.http import graph_page
+from capibara_agents.http import graph_page, pages
 from capibara_agents.http.house import House
 from capibara_agents.models import Inquiry
 from capibara_agents.settings import ModelSpec
@@ -43,7 +43,7 @@ def router(house: House) -> APIRouter:
     async def graph(http: HttpRequest) -> Response:
         mermaid = house.graph.get_graph().draw_mermaid()
         if "text/html" in http.headers.get("accept", ""):
-            return HTMLResponse(graph_page.page(house.graph.get_graph(), mermaid))
+            return HTMLResponse(graph_page.page(house.graph.get_graph(), mermaid), headers=pages.HEADERS)
         return PlainTextResponse(mermaid)
 
     return routes

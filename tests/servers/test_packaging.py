@@ -18,7 +18,8 @@ DATA = {
     "texts": {"es.yaml", "en.yaml"},
     "prompts": {"general.md", "coding.md", "analysis.md", "creative.md", "technical.md"},
     "exemplars_data": {"math.jsonl", "sql.jsonl", "chitchat.jsonl"},
-    "http": {"playground.html"},
+    "http": {"playground.html", "graph_page.js", "docs_page.js"},
+    "http/vendor": {"mermaid.min.js.gz", "swagger-ui-bundle.js.gz", "swagger-ui.css.gz", "mermaid.LICENSE"},
 }
 
 
