@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from capibara_agents.assembly import Capibara, build_graph
+    from capibara_agents.chat_model import ChatCapibara
 
-__all__ = ["Capibara", "__version__", "build_graph"]
+__all__ = ["Capibara", "ChatCapibara", "__version__", "build_graph"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from capibara_agents import assembly  # noqa: PLC0415
 
         return getattr(assembly, name)
+    if name == "ChatCapibara":
+        from capibara_agents.chat_model import ChatCapibara  # noqa: PLC0415
+
+        return ChatCapibara
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -105,7 +105,7 @@ class Upstream:
     """A scripted model server for all models; a model is told apart by the name in the request."""
 
     def __init__(self) -> None:
-        self.otherwise: Reply | None = None
+        self.otherwise: Reply | Callable[[dict[str, Any]], Reply] | None = None
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.hung_up = threading.Semaphore(0)
@@ -170,6 +170,8 @@ class Upstream:
         self.headers.append(headers)
         queue = self._script[body["model"]]
         reply = queue.popleft() if queue else self.otherwise
+        if callable(reply):
+            reply = reply(body)
         if reply is None:
             reply = fail(500, f"{body['model']} has no script")
         await asyncio.sleep(reply.delay_s)
