@@ -211,8 +211,11 @@ class ChatCapibara(BaseChatModel):
 
     @cached_property
     def _remote(self) -> ChatOpenAI:
+        import httpx  # noqa: PLC0415
         from langchain_openai import ChatOpenAI  # noqa: PLC0415
 
+        # A kept connection belongs to the event loop that opened it; this object may be used on several.
+        limits = httpx.Limits(max_keepalive_connections=0)
         options = self._standing_options()
         return ChatOpenAI(
             model=self.model,
@@ -221,6 +224,8 @@ class ChatCapibara(BaseChatModel):
             timeout=self.timeout,
             max_retries=self.max_retries,
             stream_usage=True,
+            http_client=httpx.Client(limits=limits, timeout=self.timeout),
+            http_async_client=httpx.AsyncClient(limits=limits, timeout=self.timeout),
             stop_sequences=_list(self.stop) or None,
             extra_body={"capibara": options} if options else None,
             **{key: value for key, value in self._standing_sampling().items() if key != "stop"},
