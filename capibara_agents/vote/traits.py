@@ -87,10 +87,14 @@ def _likeness(choices: tuple[str, ...]) -> list[float]:
     for text in choices:
         padded = f" {plain_text(text)} "
         triples.append({padded[i : i + 3] for i in range(len(padded) - 2)})
-    return [
-        sum(len(a & b) / max(1, len(a | b)) for j, b in enumerate(triples) if j != i) / max(1, len(triples) - 1)
-        for i, a in enumerate(triples)
-    ]
+    total = [0.0] * len(triples)
+    for i, a in enumerate(triples):
+        for j in range(i):
+            shared = len(a & triples[j])
+            index = shared / max(1, len(a) + len(triples[j]) - shared)
+            total[i] += index
+            total[j] += index
+    return [held / max(1, len(triples) - 1) for held in total]
 
 
 def _ranks(choices: tuple[str, ...]) -> list[float] | None:

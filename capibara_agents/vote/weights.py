@@ -14,6 +14,7 @@ the probability is the ballot's calibrated confidence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -71,8 +72,9 @@ class VoteWeights(Value):
         scores = [self._sum(cluster_features(tally, cluster)) for cluster in tally.clusters]
         none = self._sum(none_features(tally))
         top = max([none, *scores])
-        shares = np.exp(np.array([none, *scores]) - top)
-        return tuple(float(share) for share in (shares / shares.sum())[1:])
+        shares = [math.exp(score - top) for score in (none, *scores)]
+        total = sum(shares)
+        return tuple(share / total for share in shares[1:])
 
     def _of(self, name: str) -> float:
         return self.coefficients.get(name, 0.0)
@@ -137,27 +139,34 @@ def _right_among(played: Round, voters: frozenset[str]) -> list[bool]:
 def _choices(tallies: Sequence[Tally], rights: Sequence[Sequence[bool]]) -> Choices:
     """Every cluster and every "none of them" as rows of named columns."""
     columns: dict[str, int] = {}
-    several_domains = len({tally.domain for tally in tallies}) > 1
+    left_out = "" if len({tally.domain for tally in tallies}) > 1 else "_domain."
+    at_row: list[int] = []
+    at_column: list[int] = []
+    values: list[float] = []
 
-    def cells(row: int, features: Iterator[tuple[str, float]]) -> Iterator[tuple[int, int, float]]:
+    def fill(row: int, features: Iterator[tuple[str, float]]) -> None:
         for name, value in features:
-            if several_domains or "_domain." not in name:
-                yield row, columns.setdefault(name, len(columns)), value
+            column = columns.get(name)
+            if column is None:
+                if left_out and left_out in name:
+                    continue
+                column = columns[name] = len(columns)
+            at_row.append(row)
+            at_column.append(column)
+            values.append(value)
 
-    filled: list[tuple[int, int, float]] = []
     ballot: list[int] = []
     right: list[bool] = []
     for number, (tally, truth) in enumerate(zip(tallies, rights, strict=True)):
-        filled.extend(cells(len(ballot), none_features(tally)))
+        fill(len(ballot), none_features(tally))
         ballot.append(number)
         right.append(not any(truth))
         for cluster, is_right in zip(tally.clusters, truth, strict=True):
-            filled.extend(cells(len(ballot), cluster_features(tally, cluster)))
+            fill(len(ballot), cluster_features(tally, cluster))
             ballot.append(number)
             right.append(is_right)
-    rows, at, values = (np.array(part) for part in zip(*filled, strict=True))
     matrix = np.zeros((len(ballot), len(columns)))
-    matrix[rows, at] = values
+    matrix[at_row, at_column] = values
     precision = np.array([PRECISION[name.split(".", 1)[0]] for name in columns])
     return Choices(tuple(columns), matrix, np.array(ballot), np.array(right, dtype=float), precision)
 
