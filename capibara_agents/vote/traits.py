@@ -22,6 +22,7 @@ MAX_QUESTION_CHARS = 20_000
 MAX_CHOICE_CHARS = 400
 HUGE = 1e5
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_RATIO = re.compile(r"-?\d{1,15}/\d{1,15}")
 _ALL_OF = re.compile(r"\b(?:all|both|todas?|todos?|ambos|ambas) (?:of |las |los )?", re.IGNORECASE)
 _NONE_OF = re.compile(r"\b(?:none|neither|not|ningun[oa]?|no)\b", re.IGNORECASE)
 
@@ -99,7 +100,7 @@ def _likeness(choices: tuple[str, ...]) -> list[float]:
 
 def _ranks(choices: tuple[str, ...]) -> list[float] | None:
     """Where each stands among the others by its size, in [0, 1]; None unless all are numbers."""
-    values = [_number(re.sub(r"[^\d.,-]", "", text)) for text in choices]
+    values = [_number(re.sub(r"[^\d.,/-]", "", text).strip("/")) for text in choices]
     known = [value for value in values if value is not None]
     if len(known) < len(values) or len(known) < 2:
         return None
@@ -118,7 +119,7 @@ def _numbers_of(question: str) -> frozenset[float]:
 
 def _number(text: str) -> float | None:
     """A finite number, or None."""
-    written = parse_number(text)
+    written = text if _RATIO.fullmatch(text) else parse_number(text)
     if written is None:
         return None
     try:
