@@ -93,10 +93,10 @@ def voting(kind: str, learned: VoteWeights, embedder: Embedder) -> Callable[[Seq
     pool = ThreadPoolExecutor(len(VOTERS))
 
     def vote(five: Sequence[Candidate]) -> object:
-        similarity = None
-        if kind == "prose":
+        def similarity() -> list[list[float]]:
             vectors = embedder.embed_many([c.content for c in five])
-            similarity = (vectors @ vectors.T).tolist()
+            return [[float(x) for x in row] for row in vectors @ vectors.T]
+
         if kind == "code":
             programs = [trial(c.content, question, TESTS) for c in five]
             list(pool.map(run, [program for program in programs if program]))

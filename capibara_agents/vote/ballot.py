@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from capibara_agents.answers import canonical, options, same
@@ -21,6 +21,7 @@ from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Doma
 from capibara_agents.vote.tally import Equal, Tally, cluster_numbers, tally_of
 from capibara_agents.vote.weights import VoteWeights
 
+Similarity = Sequence[Sequence[float]]
 EQUAL = VoteWeights()
 MAX_CONTENT_CHARS = 100_000
 """Of a longer text, its first and its last half of so many are read."""
@@ -72,7 +73,7 @@ def count(
     matter: Matter,
     method: Voting,
     weights: Mapping[str, float],
-    similarity: Sequence[Sequence[float]] | None = None,
+    similarity: Similarity | Callable[[], Similarity | None] | None = None,
     learned: VoteWeights = EQUAL,
     runs: Runs = NOTHING_RUN,
     equal: Equal = same,
@@ -80,8 +81,8 @@ def count(
     """The ballot over `candidates`, in their order; ties go to the earlier one. Voters that were spared do not count.
 
     `weights` are prior log-odds by model, used where `learned` knows nothing of these voters. `similarity[i][j]` in
-    [-1, 1] is between answered candidates i and j, used for free text only. `equal` says when two answers are the
-    same. ValueError when a model has two candidates: it has one vote.
+    [-1, 1] is between answered candidates i and j, used for free text only, and there a function that finds it is
+    called. `equal` says when two answers are the same. ValueError when a model has two candidates: it has one vote.
     """
     if len({c.model for c in candidates}) < len(candidates):
         raise ValueError("a voter has one vote, and one of these has two candidates")
@@ -95,8 +96,9 @@ def count(
     cast = [_after_run(c, _weight(c, method, weights, learned, matter.domain), runs) for c in answered]
     cluster = cluster_numbers(answers, equal)
     calibrated = False
-    if similarity is not None and len(answered) > 1 and all(a.kind is AnswerKind.text for a in answers):
-        winner, agreement = _most_supported(cast, similarity)
+    compared = _compared(answers, similarity)
+    if compared is not None:
+        winner, agreement = _most_supported(cast, compared)
         confidence = agreement * answers[winner].confidence
     else:
         # Where the voters' own probabilities move their weights, chances that were learned without them do not hold.
@@ -132,6 +134,15 @@ def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHIN
     answered = [c for c in asked if c.has_answer]
     answers = _answers(answered, matter, runs)
     return _tally(asked, dict(zip((c.model for c in answered), answers, strict=True)), matter, equal)
+
+
+def _compared(
+    answers: Sequence[Canonical], similarity: Similarity | Callable[[], Similarity | None] | None
+) -> Similarity | None:
+    """How alike the answers are, where all of them are free text."""
+    if len(answers) < 2 or any(answer.kind is not AnswerKind.text for answer in answers):
+        return None
+    return similarity() if callable(similarity) else similarity
 
 
 def _absent(candidates: Sequence[Candidate]) -> dict[str, str]:

@@ -69,6 +69,20 @@ def test_free_text_goes_to_the_most_supported() -> None:
     assert ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
 
 
+def test_texts_are_compared_only_where_that_decides() -> None:
+    """A comparison costs time: it is made for free text, and not where answers are equal or differ by themselves."""
+    asked: list[str] = []
+
+    def similarity() -> list[list[float]]:
+        asked.append("x")
+        return [[1, 0.1], [0.1, 1]]
+
+    counted(candidate("a", "Son 84."), candidate("b", "83"), similarity=similarity)
+    assert not asked
+    counted(candidate("a", "uno dos"), candidate("b", "tres"), matter=PROSE, similarity=similarity)
+    assert asked == ["x"]
+
+
 def test_different_tool_calls_do_not_agree() -> None:
     """Calls are compared by what they call, not by their empty text."""
 
