@@ -22,7 +22,7 @@ from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Embedder
-from capibara_agents.exemplars import ExemplarStore
+from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.explain import explained
 from capibara_agents.head import Head
 from capibara_agents.journal import Journal
@@ -39,6 +39,7 @@ from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.reload import Difference
 from capibara_agents.runtime.tuning import tuned_settings
 from capibara_agents.settings import Settings
+from capibara_agents.spelling import Spelling
 from capibara_agents.threads import Threads
 from capibara_agents.types import Classification, Language, Plan, Request
 
@@ -81,7 +82,10 @@ class House:
     @cached_property
     def classifier(self) -> Classifier:
         neighbours = self.settings.routing.neighbours
-        return Classifier(self.embedder, self.exemplars, neighbours=neighbours, head=Head.shipped())
+        spelling = Spelling((exemplar.content for exemplar in shipped_exemplars()), self.embedder.knows)
+        return Classifier(
+            self.embedder, self.exemplars, neighbours=neighbours, head=Head.shipped(), spelling=spelling.corrected
+        )
 
     @cached_property
     def learning(self) -> Learning:

@@ -208,12 +208,19 @@ class Classifier:
     """One embedding a request; blocks for a few milliseconds; safe to share between threads."""
 
     def __init__(
-        self, embedder: Embeds, store: FindsNeighbours, neighbours: int = 15, *, head: Head | None = None
+        self,
+        embedder: Embeds,
+        store: FindsNeighbours,
+        neighbours: int = 15,
+        *,
+        head: Head | None = None,
+        spelling: Callable[[str], str] = str,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._neighbours = neighbours
         self._head = head
+        self._spelling = spelling
 
     def classify(self, messages: Sequence[BaseMessage], sampling: Sampling | None = None) -> Classification:
         """What the last user turn asks, in the light of the turns it follows. Never raises for any text."""
@@ -222,7 +229,7 @@ class Classifier:
     def read(self, messages: Sequence[BaseMessage], sampling: Sampling | None = None) -> Reading:
         """As `classify`, with the evidence."""
         asked, turns = question_of(messages)
-        text = without_steering(asked)
+        text = self._spelling(without_steering(asked))
         last = text_of(turns[-1]) if turns else ""
         vector = self._embedder.embed(text)
         neighbours = self._store.nearest(vector, self._neighbours)

@@ -84,6 +84,10 @@ class Embedder:
         tokens = [len(model._tokenizer.encode(text, out_type=int)) for text in readable]
         return _unit(model.encode(readable)), tokens
 
+    def knows(self, word: str) -> bool:
+        """Whether a folded word is one of the pieces that texts are read by."""
+        return len(self._loaded()._tokenizer.encode(word, out_type=int)) == 1
+
     def _loaded(self) -> Any:
         if self._model is None:
             with self._lock:

@@ -10,12 +10,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from capibara_agents import classify
 from capibara_agents.classify import Classifier, decide
 from capibara_agents.embedder import Embedder, Vector
-from capibara_agents.exemplars import ExemplarStore
+from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.features import Features, domain_evidence, estimate_tokens, structure
 from capibara_agents.head import Head
+from capibara_agents.spelling import Spelling
 from capibara_agents.types import Domain, Neighbour, Sampling
 
 NOTHING = Features(evidence={}, structure=0.0, prompt_tokens=10)
+
+
+SPELLING = Spelling((exemplar.content for exemplar in shipped_exemplars()), Embedder().knows)
 
 
 def near(*found: tuple[Domain, float], complexity: float = 0.5) -> list[Neighbour]:
@@ -296,7 +300,9 @@ def test_any_conversation_is_classified(messages: list[BaseMessage]) -> None:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     embedder = Embedder()
     folder: Path = tmp_path_factory.mktemp("store")
-    return Classifier(embedder, ExemplarStore.open(folder / "exemplars", embedder), head=Head.shipped())
+    return Classifier(
+        embedder, ExemplarStore.open(folder / "exemplars", embedder), head=Head.shipped(), spelling=SPELLING.corrected
+    )
 
 
 @pytest.mark.parametrize(
