@@ -66,6 +66,9 @@ def run(settings: Settings, model: str, max_tokens: int | None, terminal: Termin
     note_stand_ins(settings, terminal)
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     with respondent(settings, terminal) as one:
+        with waiting(terminal):
+            # Not at the first question: Ctrl-C would leave half of it imported, and the chat goes on.
+            one.prepare()
         chat = Chat(settings, one, request, terminal, interactive=interactive, as_json=as_json)
         chat.run(_typed(terminal) if interactive else _piped())
     if chat.failures and not interactive:

@@ -81,6 +81,10 @@ class Respondent(Protocol):
         """The URL of the service; None for models of one's own."""
         ...
 
+    def prepare(self) -> None:
+        """Do now what the first question would do before it is asked; takes seconds, and must not be broken off."""
+        ...
+
     def ask(
         self,
         messages: Sequence[Turn],
@@ -137,6 +141,12 @@ class Here:
         self._house, self._runner, self._terminal = house, runner, terminal
         self._warm = False
 
+    def prepare(self) -> None:
+        if not self._warm:
+            # Before the clock runs: what Python imports is no part of a model's time.
+            self._house.warm()
+            self._warm = True
+
     def ask(
         self,
         messages: Sequence[Turn],
@@ -149,10 +159,7 @@ class Here:
         turns = read_messages(list(messages))
         if request.model not in VIRTUAL_MODELS:
             self._house.settings.spec(request.model)  # an unknown one is said before anything is loaded
-        if not self._warm:
-            # Before the clock runs: what Python imports is no part of a model's time.
-            self._house.warm()
-            self._warm = True
+        self.prepare()
         if on_progress is None:
             return self._runner.run(self._watched(turns, request, on_text, lambda _: None))
         end = self._house.fleet.listen(lambda snapshot: self._loading(snapshot, on_progress))
@@ -203,6 +210,9 @@ class There:
     @property
     def where(self) -> str | None:
         return str(self._client.base_url)
+
+    def prepare(self) -> None:
+        """The service is."""
 
     def ask(
         self,

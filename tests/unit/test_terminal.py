@@ -82,6 +82,9 @@ class Prepared:
         self.answers = list(answers)
         self.asked: list[tuple[list[Turn], Request]] = []
 
+    def prepare(self) -> None:
+        """Always ready."""
+
     def ask(
         self,
         messages: Sequence[Turn],
