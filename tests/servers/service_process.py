@@ -192,13 +192,13 @@ def running(data_dir: Path, *arguments: str, **variables: str) -> Iterator[Servi
 
 
 def run_capibara(
-    *arguments: str, cwd: Path, limit_s: float = 120.0, **variables: str
+    *arguments: str, cwd: Path, limit_s: float = 120.0, typed: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """One command of the terminal, to its end. Fails when it leaves a process behind."""
     mark = new_mark()
     done = subprocess.run(
         [CAPIBARA, *arguments],
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         text=True,
         cwd=cwd,

@@ -186,6 +186,69 @@ def test_route_shows_the_decision_alone(tmp_path: Path, real_servers: None) -> N
     assert "modelo" in decided["reason"]
 
 
+def at(service: Service, tmp_path: Path) -> dict[str, str]:
+    """The variables with which a command finds the service, and would otherwise have a folder of its own."""
+    port = str(urlsplit(service.url).port)
+    return {"CAPIBARA_SERVER__PORT": port, "CAPIBARA_RUNTIME__DATA_DIR": str(tmp_path / "never")}
+
+
+@pytest.mark.servers
+def test_compare_asks_every_model(tmp_path: Path, service: Service) -> None:
+    """Five answers with their figures, from the service that runs."""
+    arguments = ("compare", "--fleet", "tiny", "--max-tokens", "6", "--json", "What is the capital of Peru?")
+    done = run_capibara(*arguments, cwd=tmp_path, **at(service, tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["models"]
+    assert [row["id"] for row in rows] == list(MODELS)
+    assert all(row["error"] is None and row["ttft_ms"] > 0 and row["completion_tokens"] > 1 for row in rows)
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.servers
+def test_consensus_shows_the_ballot(tmp_path: Path, service: Service) -> None:
+    """In Spanish: who voted, how much they agreed."""
+    voters = ("--voter", "phi4:mini", "--voter", "mistral_balanced")
+    arguments = ("consensus", "--fleet", "tiny", "--max-tokens", "12", *voters, "¿Cuánto es 2+2?")
+    done = run_capibara(*arguments, cwd=tmp_path, **at(service, tmp_path), **SPANISH)
+    assert done.returncode == 0, done.stderr
+    assert "phi-4-mini" in done.stdout
+    assert "acuerdo" in done.stdout or "respondió" in done.stdout
+
+
+@pytest.mark.servers
+def test_a_chat_through_a_pipe(tmp_path: Path, service: Service) -> None:
+    """Two questions of one conversation; the second one's prompt holds the first. Answers alone on standard output."""
+    arguments = ("chat", "--fleet", "tiny", "--model", "phi-4-mini", "--max-tokens", "6", "--json")
+    done = run_capibara(*arguments, cwd=tmp_path, typed="Hello.\nAnd now?\n/exit\n", **at(service, tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["question"], second["question"]) == ("Hello.", "And now?")
+    read = [line["capibara"]["usage"]["prompt_tokens"] for line in (first, second)]
+    assert read[1] > read[0] + first["capibara"]["usage"]["completion_tokens"]
+
+
+@pytest.mark.servers
+def test_what_is_kept_is_listed_and_deleted_through_the_service(tmp_path: Path, service: Service) -> None:
+    """The folder's owner counts and forgets; without a yes nothing happens."""
+    kept = service.client.post("/v1/responses", json={"input": "hi", "max_output_tokens": 16, "store": True})
+    assert kept.status_code == 200
+    folder = {"CAPIBARA_RUNTIME__DATA_DIR": service.client.get("/v1/data").json()["data_dir"]}
+
+    def responses() -> int:
+        listed = run_capibara("data", "list", "--json", cwd=tmp_path, **folder)
+        assert listed.returncode == 0, listed.stderr
+        return int({row["kind"]: row["count"] for row in json.loads(listed.stdout)["data"]}["responses"])
+
+    assert responses() >= 1
+    refused = run_capibara("data", "delete", "responses", cwd=tmp_path, **folder)
+    assert refused.returncode == 2
+    assert "--yes" in complaint(refused.stderr)
+    assert responses() >= 1
+    assert run_capibara("data", "delete", "responses", "--yes", cwd=tmp_path, **folder).returncode == 0
+    assert responses() == 0
+    assert service.client.get(f"/v1/responses/{kept.json()['id']}").status_code == 404
+
+
 def test_models_list_says_what_they_are(tmp_path: Path, real_servers: None) -> None:
     """All five, their weights here, each a stand-in; the list of the terminal says so in words."""
     done = run_capibara("models", "list", "--fleet", "tiny", "--json", cwd=tmp_path)
