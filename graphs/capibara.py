@@ -318,9 +318,12 @@ class Nodes:
         changes: dict[str, Any] = {"part": task["part"]}
         if not request.sampling.logprobs:
             changes["logprobs"] = ()
-        program = checking.trial(candidate.content, task["question"], request.tests) if candidate.has_answer else None
-        if program is not None:
-            changes["behaviour"] = checking.behaves(await asyncio.to_thread(self._services.runner.run, program))
+        if candidate.has_answer:
+            program = checking.trial(candidate.content, task["question"], request.tests)
+            if program is not None:
+                changes["behaviour"] = checking.behaves(await asyncio.to_thread(self._services.runner.run, program))
+            elif request.tests:
+                changes["behaviour"] = checking.without_code()
         return candidate.model_copy(update=changes)
 
     async def _settled(self, state: State) -> str:

@@ -1,7 +1,7 @@
 """Checks an answer, cheapest check first, and says what becomes of it."""
 
 from capibara_agents.verify.again import asked_anew, correction
-from capibara_agents.verify.behaviour import behaves, trial
+from capibara_agents.verify.behaviour import behaves, trial, without_code
 from capibara_agents.verify.checks import Background, examine
 from capibara_agents.verify.judgement import judge
 from capibara_agents.verify.prints import find_print_question, says_what_it_prints, settle_print_question
@@ -17,4 +17,5 @@ __all__ = [
     "says_what_it_prints",
     "settle_print_question",
     "trial",
+    "without_code",
 ]

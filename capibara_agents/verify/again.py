@@ -57,6 +57,7 @@ _TOLD = frozenset(
         "verify.code",
         "verify.sql",
         "verify.prints",
+        "verify.no_code",
         "verify.sandbox.tests_failed",
         "verify.sandbox.example_differs",
         "verify.sandbox.raised",

@@ -41,6 +41,11 @@ def trial(content: str, question: str, tests: str | None) -> Program | None:
     return Program(source=source, tests=tests or "", examples=examples, entry_point=entry)
 
 
+def without_code() -> Check:
+    """The check of an answer that has no code to run, though the caller sent tests for it."""
+    return Check(name="runs", passed=False, reason="verify.no_code")
+
+
 def behaves(result: RunResult) -> Check:
     """A run as a check: what could not be run or decided fails nobody, and says so."""
     details: dict[str, str | int | float] = {"outcome": result.outcome, "examples": result.examples_passed}

@@ -218,6 +218,16 @@ async def test_a_single_answer_whose_code_fails_is_asked_again_with_the_reason(h
     assert "pruebas" in house.upstream.requests[-1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize("text", ["No sé programar, pero la suma es fácil.", "def add(a, b):\n    return a +"])
+async def test_an_answer_without_code_does_not_pass_tests(house: FakeHouse, text: str) -> None:
+    """Whoever sends tests wants code: prose, and what does not parse, is rejected and never called verified."""
+    house.classifier.says = CODE
+    house.upstream.otherwise = say(text)
+    answer = await ask(house, ADD, tests=TESTS)
+    assert not answer.verdict.accepted
+    assert [(c.name, c.reason) for c in answer.verdict.checks if not c.passed][-1] == ("runs", "verify.no_code")
+
+
 @needs_sandbox
 async def test_what_code_prints_is_settled_by_running_it(house: FakeHouse) -> None:
     """The majority is wrong about it."""
