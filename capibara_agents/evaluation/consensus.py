@@ -154,18 +154,18 @@ def replay(
 ) -> PanelFigures:
     """The figures of one panel; `settled`: row id -> whether what running its code gave is right."""
     settled = settled or {}
-    played = [_round(row, models) for row in rows]
+    rounds = [round_of_row(row, models) for row in rows]
     fold = _dealt(len(rows), folds)
     outcomes: dict[int, Outcome] = {}
     for number in range(folds):
         held = [i for i in range(len(rows)) if fold[i] == number]
         others = [i for i in range(len(rows)) if fold[i] != number]
-        weights = learn([played[i] for i in others if rows[i].id not in settled], models)
+        weights = learn([rounds[i] for i in others if rows[i].id not in settled], models)
         trust = _trust([settled[rows[i].id] for i in others if rows[i].id in settled])
         for i in held:
             right = settled.get(rows[i].id)
-            outcomes[i] = _voted(played[i], weights, models) if right is None else _run(right, trust, len(models))
-    return _figures(rows, played, [outcomes[i] for i in range(len(rows))], of_set=of_set, panel=panel, models=models)
+            outcomes[i] = _voted(rounds[i], weights, models) if right is None else _run(right, trust, len(models))
+    return _figures(rows, rounds, [outcomes[i] for i in range(len(rows))], of_set=of_set, panel=panel, models=models)
 
 
 def settle_all(rows: Sequence[Row], settle: Settle, agrees: Agrees) -> Iterator[tuple[str, bool] | None]:
@@ -190,7 +190,8 @@ def _canonical(extracted: str, row: Row) -> Canonical:
     return Canonical(kind=AnswerKind.text, value=plain_text(extracted) or extracted.strip(), confidence=1.0)
 
 
-def _round(row: Row, models: Sequence[str]) -> Round:
+def round_of_row(row: Row, models: Sequence[str]) -> Round:
+    """The vote of these models on one row, with its truth."""
     by_model = {given.model: given for given in row.answers}
     answers: dict[str, Canonical | None] = {}
     for model in models:
