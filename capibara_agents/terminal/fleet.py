@@ -15,6 +15,7 @@ from rich.table import Table
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.service import key_of
 
 GIB = 2**30
 # How long a load or an unload is waited for here; it goes on in the service.
@@ -139,9 +140,8 @@ def _client(settings: Settings) -> httpx.Client:
     """A client of the service these settings describe."""
     server = settings.server
     host = ANY_ADDRESS.get(server.host, server.host)
-    headers = {"Authorization": f"Bearer {server.api_keys[0]}"} if server.api_keys else {}
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
-    return httpx.Client(base_url=base_url, headers=headers, trust_env=False, timeout=WAIT_S + 10.0)
+    return httpx.Client(base_url=base_url, headers=key_of(settings), trust_env=False, timeout=WAIT_S + 10.0)
 
 
 def _call(client: httpx.Client, terminal: Terminal, method: str, path: str, **query: float) -> State:

@@ -11,7 +11,7 @@ import psutil
 
 from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
 from capibara_agents.runtime.ownership import LOCK_NAME, DataFolder
-from capibara_agents.settings import Settings
+from capibara_agents.settings import HASHED, Settings
 from capibara_agents.terminal import Terminal
 
 FIND_S = 2.0
@@ -121,5 +121,5 @@ def serves(url: str, settings: Settings) -> bool:
 
 def key_of(settings: Settings) -> dict[str, str]:
     """The header with the key of the service, where it asks for one."""
-    keys = settings.server.api_keys
+    keys = [key for key in settings.server.api_keys if not key.startswith(HASHED)]
     return {"authorization": f"Bearer {keys[0]}"} if keys else {}

@@ -24,9 +24,8 @@ print("stream")
 parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 tools = [{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]
 # With tools it would look for its own gateway first, and for that import a package that it does not require.
-calls = (
-    chat("What is the weather in Paris and Madrid?", tools=tools, _skip_mcp_handler=True).choices[0].message.tool_calls
-)
+said = chat("What is the weather in Paris and Madrid?", tools=tools, _skip_mcp_handler=True)
+calls = said.choices[0].message.tool_calls
 assert [json.loads(call.function.arguments)["city"] for call in calls] == ["Paris", "Madrid"]
 print("tools")
 made = chat("Invent.", response_format={"type": "json_object"})
