@@ -21,16 +21,14 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send, StreamWriter
-from typing_extensions import TypedDict
 
 from capibara_agents import planning
 from capibara_agents import route as routing
@@ -39,6 +37,23 @@ from capibara_agents import vote as voting
 from capibara_agents.classify import Classifier
 from capibara_agents.embedder import Embedder
 from capibara_agents.graphs.panel import Panel
+from capibara_agents.graphs.state import (
+    NO_TIME_S,
+    InputState,
+    State,
+    Task,
+    background,
+    is_live,
+    last_user_text,
+    left_s,
+    matter,
+    matter_of,
+    needs_confidence,
+    of_attempt,
+    previous_plan,
+    runs_of,
+    task_for,
+)
 from capibara_agents.models import Delta, Inquiry, Models
 from capibara_agents.outcome import settle
 from capibara_agents.settings import Settings
@@ -62,53 +77,9 @@ from capibara_agents.verify.behaviour import Runner
 STEPS_PER_ATTEMPT = 4
 # generate and vote once more, for each voter of an attempt and for a synthesis.
 STEPS_BY_TURNS = 2 * 6
-NO_TIME_S = 0.001
 # The chance that an answer of which nothing is known is right.
 UNKNOWN = 0.5
 _MAKING = threading.Lock()
-
-
-def gather(before: list[Candidate], new: list[Candidate] | None) -> list[Candidate]:
-    """Candidates add up within a run; None, from the first node of the next run on a thread, clears them."""
-    return [] if new is None else [*before, *new]
-
-
-def note(before: dict[str, float], new: dict[str, float]) -> dict[str, float]:
-    """Timings add up within a run; the first node's start a new page."""
-    return new if "classify" in new else before | new
-
-
-class InputState(TypedDict):
-    """What a caller gives: a conversation."""
-
-    messages: Annotated[list[AnyMessage], add_messages]
-
-
-class State(InputState):
-    """What a run knows; every key has one writer."""
-
-    classification: Classification
-    plan: Plan
-    candidates: Annotated[list[Candidate], gather]
-    ballot: Ballot
-    settled: str | None
-    verdict: Verdict
-    timings_ms: Annotated[dict[str, float], note]
-    started_s: float
-    run: str
-
-
-class Task(TypedDict):
-    """What one branch of generate gets: the conversation and the model to ask."""
-
-    messages: list[AnyMessage]
-    plan: Plan
-    model: str
-    part: Literal["answer", "synthesis"]
-    run: str
-    question: str
-    classification: Classification
-    deadline_s: float | None
 
 
 @dataclass(frozen=True)
@@ -180,7 +151,7 @@ class Nodes:
     async def route(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Whom to ask now."""
         started = time.monotonic()
-        previous = _previous_plan(state)
+        previous = previous_plan(state)
         if previous is None:
             services = self._services
             situation = planning.situation_of(
@@ -192,7 +163,7 @@ class Nodes:
             )
             plan = planning.first_plan(situation, services.weights(), services.cores)
         else:
-            plan = routing.next_plan(previous, _own(state))
+            plan = routing.next_plan(previous, state["candidates"])
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
         return {"plan": plan, "timings_ms": {"route": _ms_since(started)}}
 
@@ -205,14 +176,14 @@ class Nodes:
             language = classification.reply_language or classification.language
             messages = checking.asked_anew(messages, checking.correction(state["verdict"].checks, language))
         models = plan.models if plan.schedule == "together" else plan.models[:1]
-        left_s = _left_s(state, _request(runtime))
-        return [Send("generate", _task(state, model, messages, left_s)) for model in models]
+        remaining_s = left_s(state, _request(runtime))
+        return [Send("generate", task_for(state, model, messages, remaining_s)) for model in models]
 
     async def generate(self, state: Task, runtime: Runtime[Request]) -> dict[str, Any]:
         """Ask one model; its candidate is an answer or says why there is none."""
         request, plan = _request(runtime), state["plan"]
         # A cascade or a vote may yet choose another answer than this one.
-        live = state["part"] == "answer" and _is_live(plan, state["model"], request)
+        live = state["part"] == "answer" and is_live(plan, state["model"], request)
         answer = self._answer(state, request, _emitter(runtime.stream_writer) if live else None)
         progress: dict[str, Any] = {}
         if plan.mode == "consensus" and plan.schedule == "together" and len(plan.models) > 1:
@@ -231,19 +202,19 @@ class Nodes:
         """Weigh the candidates of the latest attempt; a single one passes through."""
         started = time.monotonic()
         plan, request = state["plan"], _request(runtime)
-        candidates = [c for c in _of_attempt(_own(state), plan) if c.part == "answer"]
+        candidates = [c for c in of_attempt(state["candidates"], plan) if c.part == "answer"]
         settled = await self._settled(state) if state["settled"] is None else state["settled"]
         if plan.mode != "consensus" or len(plan.models) == 1:
             ballot = voting.pass_through(candidates)
         else:
             ballot = voting.count(
                 candidates,
-                matter=_matter(state),
+                matter=matter(state),
                 method=request.voting,
                 weights=plan.weights,
                 similarity=self._similarity(candidates),
                 learned=self._services.weights(),
-                runs=_runs(candidates, last_user_text(state["messages"]), settled),
+                runs=runs_of(candidates, last_user_text(state["messages"]), settled),
             )
             spared = [model for model in plan.models if model not in {c.model for c in candidates}]
             ballot = ballot.model_copy(update={"spared": (*ballot.spared, *spared)})
@@ -253,25 +224,25 @@ class Nodes:
     async def ask_on(self, state: State, runtime: Runtime[Request]) -> list[Send] | str:
         """By turns the next voter, while asking on pays; a synthesis, where one is wanted; or on to verify."""
         plan, request = state["plan"], _request(runtime)
-        left_s = _left_s(state, request)
-        if plan.mode != "consensus" or len(plan.models) == 1 or left_s == NO_TIME_S:
+        remaining_s = left_s(state, request)
+        if plan.mode != "consensus" or len(plan.models) == 1 or remaining_s == NO_TIME_S:
             return "verify"
-        candidates = _of_attempt(_own(state), plan)
+        candidates = of_attempt(state["candidates"], plan)
         if plan.schedule == "turns":
             heard = [c for c in candidates if c.part == "answer"]
-            runs = _runs(heard, last_user_text(state["messages"]), state["settled"] or "")
-            following = self._next_voter(plan, request, _matter(state), heard, runs)
+            runs = runs_of(heard, last_user_text(state["messages"]), state["settled"] or "")
+            following = self._next_voter(plan, request, matter(state), heard, runs)
             if following is not None:
-                return [Send("generate", _task(state, following, state["messages"], left_s))]
+                return [Send("generate", task_for(state, following, state["messages"], remaining_s))]
         is_written = any(c.part == "synthesis" for c in candidates)
         if request.synthesis and not is_written and voting.can_be_written(state["ballot"]):
-            return [Send("generate", self._writing(state, candidates, left_s))]
+            return [Send("generate", self._writing(state, candidates, remaining_s))]
         return "verify"
 
     async def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
         """Check the winner; the answer that is let through joins the conversation."""
         started = time.monotonic()
-        candidates, request = _own(state), _request(runtime)
+        candidates, request = state["candidates"], _request(runtime)
         verdict = checking.judge(
             candidates,
             plan=state["plan"],
@@ -279,7 +250,7 @@ class Nodes:
             classification=state["classification"],
             request=request,
             max_attempts=self._services.settings.routing.max_attempts,
-            background=_background(state),
+            background=background(state),
         )
         if request.judge and verdict.final and verdict.candidate is not None:
             verdict = await self._with_opinion(state, request, verdict)
@@ -302,7 +273,7 @@ class Nodes:
         """One model's candidate, with what running its code showed."""
         plan = task["plan"]
         sampling = request.sampling
-        if _needs_confidence(plan, request):
+        if needs_confidence(plan, request):
             sampling = sampling.model_copy(update={"logprobs": True})
         messages: list[Any] = task["messages"]
         if task["part"] == "answer":
@@ -336,12 +307,12 @@ class Nodes:
 
     async def _with_opinion(self, state: State, request: Request, verdict: Verdict) -> Verdict:
         """The verdict with another model's opinion as its last check; as it was, where nobody has one."""
-        winner = next(c for c in _own(state) if c.key == verdict.candidate)
+        winner = next(c for c in state["candidates"] if c.key == verdict.candidate)
         plan, classification, ballot = state["plan"], state["classification"], state["ballot"]
         others = (*plan.models, *plan.chain, *(spec.id for spec in self._services.settings.models))
         judge = next((model for model in others if model != winner.model), None)
-        left_s = _left_s(state, request)
-        if judge is None or left_s == NO_TIME_S or not winner.content:
+        remaining_s = left_s(state, request)
+        if judge is None or remaining_s == NO_TIME_S or not winner.content:
             return verdict
         secret = secrets.token_hex(8)
         prompt = opinions.question_to_judge(
@@ -352,7 +323,7 @@ class Nodes:
             attempt=plan.attempt,
             messages=[HumanMessage(prompt)],
             sampling=Sampling(temperature=0.0),
-            deadline_s=left_s,
+            deadline_s=remaining_s,
         )
         reply = await self._services.models.ask(inquiry, config=get_config())
         if reply.error:
@@ -378,8 +349,8 @@ class Nodes:
 
     def _is_decided(self, task: Task, request: Request, candidates: Sequence[Candidate]) -> bool:
         """Whether the voters who have not answered yet cannot change the outcome, or are not worth waiting for."""
-        runs = _runs(candidates, task["question"], "")
-        matter = _matter_of(task["question"], task["classification"])
+        runs = runs_of(candidates, task["question"], "")
+        matter = matter_of(task["question"], task["classification"])
         return self._next_voter(task["plan"], request, matter, candidates, runs) is None
 
     def _next_voter(
@@ -394,7 +365,7 @@ class Nodes:
             min_voters=min(request.min_voters, len(plan.models)),
         )
 
-    def _writing(self, state: State, candidates: Sequence[Candidate], left_s: float | None) -> Task:
+    def _writing(self, state: State, candidates: Sequence[Candidate], remaining_s: float | None) -> Task:
         """The task of whoever writes one answer out of all: the strongest voter who answered."""
         answered = [c for c in candidates if c.has_answer]
         prompt = voting.question_to_writer(
@@ -403,103 +374,13 @@ class Nodes:
             secret=secrets.token_hex(8),
             language=state["classification"].reply_language,
         )
-        task = _task(state, answered[0].model, [HumanMessage(prompt)], left_s)
+        task = task_for(state, answered[0].model, [HumanMessage(prompt)], remaining_s)
         return {**task, "part": "synthesis"}
-
-
-def _needs_confidence(plan: Plan, request: Request) -> bool:
-    """Whether how sure the models are of their words decides something; with tools they do not say."""
-    if plan.mode == "consensus":
-        return request.voting == "confidence"
-    return plan.mode == "cascade" and not request.sampling.tools
-
-
-def _is_live(plan: Plan, model: str, request: Request) -> bool:
-    """Whether tokens go to the caller as they come: of a model that answers alone, or, asked for, of the leader."""
-    if plan.mode == "single":
-        return request.stream in ("auto", "eager")
-    leads = plan.mode == "consensus" and plan.attempt == 1 and model == plan.models[0]
-    return leads and request.stream == "eager"
-
-
-def _left_s(state: State, request: Request) -> float | None:
-    """Seconds until the request's deadline; None without one, NO_TIME_S when it is over."""
-    if request.deadline_s is None:
-        return None
-    return max(request.deadline_s - (time.monotonic() - state["started_s"]), NO_TIME_S)
-
-
-def _task(state: State, model: str, messages: list[Any], left_s: float | None) -> Task:
-    return Task(
-        messages=messages,
-        plan=state["plan"],
-        model=model,
-        part="answer",
-        run=state["run"],
-        question=last_user_text(state["messages"]),
-        classification=state["classification"],
-        deadline_s=left_s,
-    )
-
-
-def _runs(candidates: Sequence[Candidate], question: str, settled: str) -> voting.Runs:
-    """What running code showed of each: their own, or the question's."""
-    proven: set[str] = set()
-    refuted: set[str] = set()
-    for candidate in candidates:
-        if not candidate.has_answer:
-            continue
-        behaviour = candidate.behaviour
-        if settled:
-            right = checking.says_what_it_prints(candidate.content, question, settled).passed
-            (proven if right else refuted).add(candidate.key)
-        elif behaviour is not None and behaviour.details.get("outcome") in ("passed", "failed"):
-            (proven if behaviour.passed else refuted).add(candidate.key)
-    return voting.Runs(frozenset(proven), frozenset(refuted))
-
-
-def _background(state: State) -> checking.Background:
-    system = "\n".join(str(m.text) for m in state["messages"] if m.type == "system")
-    return checking.Background(
-        question=last_user_text(state["messages"]), system=system, settled=state["settled"] or None
-    )
 
 
 def _request(runtime: Runtime[Request]) -> Request:
     """The run's context; Studio and the LangGraph API may give none."""
     return runtime.context or Request()
-
-
-def _previous_plan(state: State) -> Plan | None:
-    """The plan this run made before; the first time round there is none.
-
-    On a thread the plan of an earlier run is still there, and of a run that was broken off an unfinished verdict
-    too: only candidates are surely this run's own.
-    """
-    return state["plan"] if state["candidates"] else None
-
-
-def _of_attempt(candidates: Sequence[Candidate], plan: Plan) -> list[Candidate]:
-    """The candidates of the plan's attempt, in the order in which they were chosen."""
-    latest = [c for c in candidates if c.attempt == plan.attempt]
-    return sorted(latest, key=lambda c: plan.models.index(c.model))
-
-
-def _own(state: State) -> list[Candidate]:
-    return state["candidates"]
-
-
-def _matter(state: State) -> voting.Matter:
-    return _matter_of(last_user_text(state["messages"]), state["classification"])
-
-
-def _matter_of(question: str, classification: Classification) -> voting.Matter:
-    return voting.Matter(question=question, domain=classification.domain, wants_json=classification.wants_json)
-
-
-def last_user_text(messages: Sequence[BaseMessage]) -> str:
-    """The text of the last question of a conversation; empty when there is none."""
-    return next((str(m.text) for m in reversed(messages) if m.type == "human"), "")
 
 
 def _emitter(write: StreamWriter) -> Any:
