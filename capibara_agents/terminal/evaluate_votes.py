@@ -36,11 +36,11 @@ class ConsensusRun:
 
 def show_consensus(run: ConsensusRun, terminal: Terminal, *, as_json: bool) -> None:
     """Replay the votes of every panel that is named for the file; ConfigError for files that cannot be used."""
+    rows = consensus.read_rows(run.file)
     panels = consensus.read_panels(run.panels)
     of_set = run.file.stem
     if of_set not in panels:
         raise ConfigError(f"{run.panels} names no panel for {of_set}; it has some for {', '.join(panels) or 'none'}.")
-    rows = consensus.read_rows(run.file)
     prepare(run.report, terminal)
     measured = _measure(rows, of_set, panels[of_set], run.folds, terminal)
     held = facts_of(run.command, len(rows))

@@ -13,6 +13,7 @@ from capibara_agents import cli
 from capibara_agents.errors import ConfigError
 from capibara_agents.evaluation import consensus
 from capibara_agents.evaluation.vote_tables import by_voters_sheet, panels_sheet
+from capibara_agents.terminal import evaluate_votes
 from capibara_agents.verify.prints import same_answer, settle_print_question
 from capibara_agents.vote import VoteWeights
 
@@ -137,6 +138,22 @@ def test_json_is_one_object_with_the_promised_keys(
         assert one["ours_interval"][0] <= one["ours"] <= one["ours_interval"][1]
         assert 1 <= one["calls"] <= 3
     assert "100 %" in err
+
+
+def test_without_a_sandbox_code_is_voted_on_and_that_is_said(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason, on standard error."""
+    rows = written_rows(80, dict.fromkeys(PANEL, 0.7))
+    for row in rows:
+        row["prompt"] = CODE.format(a=1, b=2)
+    files[0].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setattr(evaluate_votes, "available", lambda: (False, "no_linux"))
+    status, out, err = run(capsys, files[0], "--panels", files[1], "--json")
+    assert status == 0
+    assert "80 questions" in err
+    assert "Linux" in err
+    assert [one["tool_verified"] for one in json.loads(out)["panels"]] == [0, 0]
 
 
 def test_a_report_has_tables_and_pictures(
