@@ -32,12 +32,13 @@ def add_models(app: typer.Typer, terminal: Terminal) -> None:
             names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
             config: Path | None = typer.Option(None, help=t("cli.opt.config")),
             fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+            as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
         ) -> None:
             from capibara_agents.terminal import models as terminal_models  # noqa: PLC0415
 
             settings = terminal.load(config, fleet=fleet).settings
             specs = [settings.spec(given) for given in names] if names else list(settings.models)
-            getattr(terminal_models, name)(settings, specs, terminal)
+            getattr(terminal_models, name)(settings, specs, terminal, as_json=as_json)
 
     add("pull", "cli.models.pull")
     add("verify", "cli.models.verify")

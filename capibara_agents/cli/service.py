@@ -84,10 +84,11 @@ def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
             config: Path | None = typer.Option(None, help=t("cli.opt.config")),
             host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
             port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+            as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
         ) -> None:
             from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 
-            getattr(terminal_fleet, name)(settings(config, host, port), model, terminal)
+            getattr(terminal_fleet, name)(settings(config, host, port), model, terminal, as_json=as_json)
 
     add("load", "cli.fleet.load")
     add("unload", "cli.fleet.unload")
@@ -99,7 +100,8 @@ def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
         config: Path | None = typer.Option(None, help=t("cli.opt.config")),
         host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
         port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
+        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
     ) -> None:
         from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 
-        terminal_fleet.logs(settings(config, host, port), model, lines, terminal)
+        terminal_fleet.logs(settings(config, host, port), model, lines, terminal, as_json=as_json)

@@ -44,20 +44,23 @@ def status(settings: Settings, terminal: Terminal, *, watch: bool, as_json: bool
     raise CapibaraError(terminal.text("fleet.ended"))
 
 
-def load(settings: Settings, name: str, terminal: Terminal) -> None:
+def load(settings: Settings, name: str, terminal: Terminal, *, as_json: bool) -> None:
     """Has a model loaded and waits until it is ready."""
-    _order(settings, name, "load", "ready", terminal)
+    _order(settings, name, ("load", "ready"), terminal, as_json=as_json)
 
 
-def unload(settings: Settings, name: str, terminal: Terminal) -> None:
+def unload(settings: Settings, name: str, terminal: Terminal, *, as_json: bool) -> None:
     """Has a model unloaded once its answers are given, and waits for that."""
-    _order(settings, name, "unload", "stopped", terminal)
+    _order(settings, name, ("unload", "stopped"), terminal, as_json=as_json)
 
 
-def logs(settings: Settings, name: str, lines: int, terminal: Terminal) -> None:
+def logs(settings: Settings, name: str, lines: int, terminal: Terminal, *, as_json: bool) -> None:
     """The last lines of a model's log."""
     with _client(settings) as client:
         said = _call(client, terminal, "GET", f"/fleet/models/{name}/logs", lines=lines)
+    if as_json:
+        terminal.print_json(said)
+        return
     for line in said["lines"]:
         typer.echo(line)
 
@@ -93,12 +96,17 @@ def _state(model: State, terminal: Terminal) -> str:
     return f"{word}: {model['error']}" if model["error"] else word
 
 
-def _order(settings: Settings, name: str, verb: str, wanted: str, terminal: Terminal) -> None:
+def _order(settings: Settings, name: str, order: tuple[str, str], terminal: Terminal, *, as_json: bool) -> None:
+    """Gives the order (a verb, and the state that it leads to), and says how the model is then."""
+    verb, wanted = order
     with _client(settings) as client:
         model = _call(client, terminal, "POST", f"/fleet/models/{name}/{verb}", wait_s=WAIT_S)
+    if as_json:
+        terminal.print_json(model)
     if model["state"] != wanted:
         raise CapibaraError(f"{model['id']}: {_state(model, terminal)}")
-    terminal.say("fleet.done", model=model["id"], state=wanted)
+    if not as_json:
+        terminal.say("fleet.done", model=model["id"], state=wanted)
 
 
 def _states(client: httpx.Client, terminal: Terminal) -> Iterator[State]:

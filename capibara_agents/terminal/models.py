@@ -52,7 +52,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def pull(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> None:
+def pull(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *, as_json: bool) -> None:
     """Download what is missing and check it."""
     store = WeightStore(settings.weights_dir)
     console = Console(stderr=True)
@@ -70,7 +70,8 @@ def pull(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> 
 
         for spec in specs:
             store.fetch(spec, told)
-    terminal.say("weights.done", models=", ".join(spec.id for spec in specs))
+    ids = [spec.id for spec in specs]
+    terminal.print_json({"here": ids}) if as_json else terminal.say("weights.done", models=", ".join(ids))
 
 
 def _plain_progress(console: Console, name: str, progress: FetchProgress, heard: dict[str, int]) -> None:
@@ -83,26 +84,37 @@ def _plain_progress(console: Console, name: str, progress: FetchProgress, heard:
         typer.echo(f"{name}: {10 * tenth} %", err=True)
 
 
-def verify(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> None:
+def verify(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *, as_json: bool) -> None:
     """Check the files that are here, byte by byte. WeightsError when one is wrong or missing."""
     store = WeightStore(settings.weights_dir)
-    bad = []
+    rows: list[dict[str, str | bool | None]] = []
     for spec in specs:
-        try:
-            store.verify(spec)
-            typer.echo(f"{spec.id}: {terminal.text('weights.here')}")
-        except WeightsError as error:
-            bad.append(spec.id)
-            typer.echo(f"{spec.id}: {terminal.text('weights.wrong', error=error.message)}")
-    if bad:
+        wrong = _wrong(store, spec)
+        rows.append({"id": spec.id, "ok": wrong is None, "error": wrong})
+        if not as_json:
+            said = terminal.text("weights.here") if wrong is None else terminal.text("weights.wrong", error=wrong)
+            typer.echo(f"{spec.id}: {said}")
+    if as_json:
+        terminal.print_json({"models": rows})
+    if bad := [str(row["id"]) for row in rows if not row["ok"]]:
         raise WeightsError(terminal.text("weights.get", fleet=settings.fleet, models=", ".join(bad)))
 
 
-def remove(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal) -> None:
+def _wrong(store: WeightStore, spec: ModelSpec) -> str | None:
+    try:
+        store.verify(spec)
+    except WeightsError as error:
+        return error.message
+    return None
+
+
+def remove(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *, as_json: bool) -> None:
     """Delete the files of these models."""
     store = WeightStore(settings.weights_dir)
     freed_bytes = sum(store.remove(spec) for spec in specs)
-    if freed_bytes:
+    if as_json:
+        terminal.print_json({"removed": [spec.id for spec in specs], "freed_bytes": freed_bytes})
+    elif freed_bytes:
         terminal.say("weights.removed", size=f"{freed_bytes / GIB:.2f} GiB")
     else:
         terminal.say("weights.nothing")

@@ -19,7 +19,10 @@ from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import Asked
 from capibara_agents.terminal.serve import curl_line, refuse_open_door
 
-COMMANDS = ("serve", "ask", "route", "models", "doctor", "config", "graph")
+COMMANDS = (
+    "serve", "ask", "chat", "test", "route", "consensus", "compare", "models", "fleet", "exemplars", "data", "engine",
+    "eval", "bench", "doctor", "config", "graph",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,15 @@ def test_help_in_both_languages(capsys: pytest.CaptureFixture[str], language: st
     assert all(command in out for command in COMMANDS)
 
 
+def test_the_language_may_come_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where people write it; behind `--` it is a word like any other."""
+    assert run("config", "check", "--fleet", "tiny", "--lang", "es") == 0
+    assert "configuración" in capsys.readouterr().out
+    assert run("config", "check", "--fleet", "tiny", "--lang=en") == 0
+    assert "configuration" in capsys.readouterr().out
+    assert run("config", "check", "--", "--lang", "es") == 2
+
+
 def test_the_language_follows_the_locale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """LANG decides where --lang does not."""
     monkeypatch.setenv("LANG", "es_PE.UTF-8")
@@ -78,6 +90,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("ask", "hola", "--fleet", "tiny", "--mode", "vote"),
         ("ask", "hola", "--fleet", "tiny", "--max-tokens", "0"),
         ("route", "hola", "--fleet", "tiny", "--mode", "vote"),
+        ("consensus",),
+        ("consensus", "hola", "--fleet", "tiny", "--voter", "nobody"),
+        ("consensus", "hola", "--fleet", "tiny", "--voting", "loud"),
+        ("compare", "hola", "--fleet", "tiny", "--model", "nobody"),
+        ("compare", "hola", "--fleet", "tiny", "--max-tokens", "0"),
+        ("chat", "--fleet", "tiny", "--model", "nobody"),
+        ("test", "fly", "--fleet", "tiny"),
+        ("test", "--fleet", "tiny", "--json"),
+        ("bench", "--fleet", "tiny", "--calls", "0"),
+        ("bench", "nobody", "--fleet", "tiny"),
+        ("data", "delete"),
+        ("data", "delete", "secrets", "--yes"),
+        ("graph", "--lang", "fr"),
     ],
 )
 def test_wrong_use_is_status_2_and_one_sentence(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +153,25 @@ def test_the_graph_as_mermaid_and_ascii(capsys: pytest.CaptureFixture[str]) -> N
     """Without starting anything."""
     assert run("graph") == 0
     assert "graph TD" in capsys.readouterr().out
+    assert run("graph", "--ascii") == 0
+    assert "| classify |" in capsys.readouterr().out
+    assert run("graph", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["nodes"][0] == "START"
+
+
+def test_what_nobody_expected_is_one_sentence_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of the program: its kind, no trace, no text of a prompt; status 1."""
+
+    def broken(**_: object) -> None:
+        raise RuntimeError("a secret prompt")
+
+    monkeypatch.setattr(cli, "build", lambda language: broken)
+    assert run("graph") == 1
+    told = capsys.readouterr().err
+    assert "RuntimeError" in told
+    assert "secret" not in told
 
 
 def test_help_is_quick_because_it_imports_little() -> None:
