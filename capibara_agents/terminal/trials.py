@@ -108,9 +108,10 @@ class Trials:
         """Offers the trials until 0 or the end of the input."""
         while True:
             self._offer()
-            choice = _next(lines)
-            if choice in ("", "0"):
+            line = next(lines, None)
+            if line is None or line.strip() == "0":
                 return
+            choice = line.strip()
             if not (choice.isdecimal() and 1 <= int(choice) <= len(TRIALS)):
                 self._terminal.note("test.choose", count=len(TRIALS))
                 continue
