@@ -230,7 +230,8 @@ def test_a_chat_through_a_pipe(tmp_path: Path, service: Service) -> None:
 @pytest.mark.servers
 def test_what_is_kept_is_listed_and_deleted_through_the_service(tmp_path: Path, service: Service) -> None:
     """The folder's owner counts and forgets; without a yes nothing happens."""
-    kept = service.client.post("/v1/responses", json={"input": "hi", "max_output_tokens": 16, "store": True})
+    body = {"model": "phi-4-mini", "input": "hi", "max_output_tokens": 4, "store": True}
+    kept = service.client.post("/v1/responses", json=body)
     assert kept.status_code == 200
     folder = {"CAPIBARA_RUNTIME__DATA_DIR": service.client.get("/v1/data").json()["data_dir"]}
 
