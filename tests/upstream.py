@@ -347,10 +347,12 @@ def _cut(text: str, stop: str | list[str] | None) -> str:
 
 
 @contextmanager
-def serving(app: Any, **options: Any) -> Iterator[str]:
+def serving(app: Any, *, send_buffer_bytes: int | None = None, **options: Any) -> Iterator[str]:
     """An ASGI application on a free port of loopback, in a thread; its URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    if send_buffer_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     # From here on callers wait, also before the thread has come to it.
     listener.listen(1024)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", **options))

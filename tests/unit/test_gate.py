@@ -8,6 +8,7 @@ import hashlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -317,3 +318,23 @@ def test_a_large_body_is_no_large_head(door: tuple[str, int]) -> None:
             assert (
                 client.post("/v1/route", content=body, headers={"content-type": "application/json"}).status_code == 200
             )
+
+
+def test_a_stream_that_nobody_reads_is_cut_and_holds_nobody_up(house: FakeHouse) -> None:
+    """The one who does not read loses the connection; others are answered meanwhile, and its room comes back."""
+    app = guarded(house, read_timeout_s=0.5)
+    house.upstream.script(PHI, say(*(f"{n} " * 4000 for n in range(20))), SPANISH)
+    with serving(app, send_buffer_bytes=4096) as url, socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = url.removeprefix("http://").split(":")
+        lazy.connect((host, int(port)))
+        body = json.dumps({**BODY, "stream": True}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        lazy.sendall(f"{head}\r\n\r\n".encode() + body)
+        assert lazy.recv(64).startswith(b"HTTP/1.1 200")
+        assert httpx.post(url + CHAT, json=BODY, trust_env=False, timeout=60).status_code == 200
+        end = time.monotonic() + 30
+        while app.state.traffic.active and time.monotonic() < end:
+            time.sleep(0.05)
+        assert app.state.traffic.active == 0
+        assert house.fleet.all_given_back
