@@ -32,7 +32,7 @@ STANDING = {"graph_id": GRAPH_ID, "assistant_id": ASSISTANT_ID}
 class SearchBody(BaseModel):
     """POST /assistants/search and /assistants/count."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     graph_id: str | None = None
     name: str | None = None

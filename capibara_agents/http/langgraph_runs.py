@@ -42,7 +42,7 @@ MAX_STEPS = 100
 class RunBody(BaseModel):
     """POST /runs/wait, /runs/stream and the same under a thread."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     assistant_id: str
     input: dict[str, Any] | None = None
@@ -259,7 +259,7 @@ def schema_of_modes() -> list[str]:
 class StateBody(BaseModel):
     """POST /threads/{id}/state: messages that join the conversation."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     values: dict[str, Any] | None = None
     as_node: str | None = None
@@ -270,7 +270,7 @@ class StateBody(BaseModel):
 class HistoryBody(BaseModel):
     """POST /threads/{id}/history."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     limit: int = Field(10, ge=1, le=1000)
     before: str | dict[str, Any] | None = None

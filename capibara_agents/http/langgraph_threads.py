@@ -42,7 +42,7 @@ class ThreadBody(BaseModel):
 class MetadataBody(BaseModel):
     """PATCH /threads/{id}."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     metadata: dict[str, Any]
 
@@ -55,8 +55,8 @@ class ThreadSearch(BaseModel):
     ids: list[UUID] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     status: Literal["idle", "busy", "interrupted", "error"] | None = None
-    limit: int = Field(10, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
+    limit: int = Field(10, ge=1, le=1000, strict=True)
+    offset: int = Field(0, ge=0, strict=True)
     sort_by: Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"] = "created_at"
     sort_order: Literal["asc", "desc"] = "desc"
     select: list[str] | None = None
@@ -65,7 +65,7 @@ class ThreadSearch(BaseModel):
 class CheckpointBody(BaseModel):
     """POST /threads/{id}/state/checkpoint."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     checkpoint: dict[str, Any]
 

@@ -36,7 +36,7 @@ MAX_PROMPT_CHARS = 1_000_000
 class ChatBody(BaseModel):
     """POST /api/chat and /api/generate. `use_semantic_router: false` without a model asks the first of the order."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     message: str = Field(min_length=1, max_length=MAX_PROMPT_CHARS, validation_alias=AliasChoices("message", "prompt"))
     model: str | None = None
@@ -49,7 +49,7 @@ class ChatBody(BaseModel):
 class TextBody(BaseModel):
     """A text to be classified."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     query: str = Field(
         min_length=1, max_length=MAX_PROMPT_CHARS, validation_alias=AliasChoices("query", "prompt", "message", "text")
@@ -59,7 +59,7 @@ class TextBody(BaseModel):
 class ConsensusBody(BaseModel):
     """POST /api/consensus/query."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARS, validation_alias=AliasChoices("prompt", "query"))
     template: str = "general"

@@ -11,7 +11,16 @@ from capibara_agents.http.errors import TABLE
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # Paths whose answers models write: what can become of those is theirs.
-ANSWERING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+STREAMING = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/api/chat",
+    "/api/generate",
+    "/runs/stream",
+    "/threads/{thread_id}/runs/stream",
+)
+ANSWERING = (*STREAMING, "/api/consensus/query", "/runs/wait", "/threads/{thread_id}/runs/wait")
 # HTTP status -> what it is called, and the code of its example.
 STATUSES: dict[int, tuple[str, str, str]] = {
     400: ("The request cannot be answered as asked.", "invalid_request", "temperature must be at most 2."),
@@ -19,6 +28,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     404: ("There is no such thing.", "model_not_found", "The model 'gpt-4' does not exist here."),
     405: ("The method is not allowed here; Allow says which are.", "method_not_allowed", "PUT is not allowed here."),
     408: ("The body did not arrive in time.", "request_timeout", "The body did not arrive within 30 s."),
+    409: ("It is there already, or busy.", "conflict", "There is already a thread of this id."),
     413: ("The body is too large.", "request_too_large", "The body is larger than 20971520 bytes."),
     429: (
         "Over a limit; Retry-After says when to come again.",
@@ -88,7 +98,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         stream = response.get("content", {}).get("text/event-stream")
         if stream is not None:
             stream["schema"] = EVENT
-    if path in ANSWERING:
+    if path in STREAMING:
         responses["200"]["content"]["text/event-stream"] = {"schema": EVENT}
 
 
@@ -98,6 +108,8 @@ def _statuses(path: str, operation: dict[str, Any]) -> Iterable[int]:
         yield from (400, 404, 408, 413)
     elif operation.get("parameters") or path == "/v1/responses/compact":
         yield from (400, 404)
+    if path.startswith("/threads"):
+        yield 409
     if path in ANSWERING:
         yield from (502, 504)
 
