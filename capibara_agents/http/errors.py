@@ -154,5 +154,7 @@ def _allowed(request: Request) -> set[str]:
     """The methods of all routes at this path; Starlette knows those of the first one only."""
     paths = request.app.openapi()["paths"]
     here = request.url.path
-    found = [paths[here]] if here in paths else [paths[path] for path in paths if compile_path(path)[0].match(here)]
-    return {method.upper() for item in found for method in item}
+    fitting = [here] if here in paths else [path for path in paths if compile_path(path)[0].match(here)]
+    # A path that says more of itself comes before one with more that is filled in.
+    least = min((path.count("{") for path in fitting), default=0)
+    return {method.upper() for path in fitting if path.count("{") == least for method in paths[path]}

@@ -225,48 +225,48 @@ def router(house: House) -> APIRouter:
         """How many threads fit."""
         return len(await desk.search(body or ThreadSearch()))
 
-    @routes.get("/{thread_id}")
+    @routes.get("/{thread_id:uuid}")
     async def get(thread_id: UUID) -> Response:
         """A thread with its latest values."""
         return _json(await desk.show(await house.threads.get(str(thread_id))))
 
-    @routes.patch("/{thread_id}")
+    @routes.patch("/{thread_id:uuid}")
     async def patch(thread_id: UUID, body: MetadataBody) -> Response:
         """Add to its metadata."""
         return _json(await desk.show(await house.threads.describe(str(thread_id), body.metadata)))
 
-    @routes.delete("/{thread_id}", status_code=204)
+    @routes.delete("/{thread_id:uuid}", status_code=204)
     async def delete(thread_id: UUID) -> Response:
         """Forget it, with all its states."""
         await house.threads.remove(str(thread_id))
         return Response(status_code=204)
 
-    @routes.get("/{thread_id}/state")
+    @routes.get("/{thread_id:uuid}/state")
     async def state(thread_id: UUID, select: Annotated[list[str] | None, Query()] = None) -> Response:
         """The latest state."""
         return _json(_selected(await desk.state(str(thread_id)), select))
 
-    @routes.post("/{thread_id}/state/checkpoint")
+    @routes.post("/{thread_id:uuid}/state/checkpoint")
     async def state_at(thread_id: UUID, body: CheckpointBody) -> Response:
         """The state of one checkpoint."""
         return _json(await desk.state(str(thread_id), body.checkpoint.get("checkpoint_id")))
 
-    @routes.get("/{thread_id}/state/{checkpoint_id}")
-    async def state_of_checkpoint(thread_id: UUID, checkpoint_id: str) -> Response:
+    @routes.get("/{thread_id:uuid}/state/{checkpoint_id:uuid}")
+    async def state_of_checkpoint(thread_id: UUID, checkpoint_id: UUID) -> Response:
         """The state of one checkpoint."""
-        return _json(await desk.state(str(thread_id), checkpoint_id))
+        return _json(await desk.state(str(thread_id), str(checkpoint_id)))
 
-    @routes.post("/{thread_id}/state")
+    @routes.post("/{thread_id:uuid}/state")
     async def write(thread_id: UUID, body: StateBody) -> Response:
         """Messages join the conversation without a run."""
         return _json(await desk.write(str(thread_id), body))
 
-    @routes.post("/{thread_id}/history")
+    @routes.post("/{thread_id:uuid}/history")
     async def history(thread_id: UUID, body: HistoryBody | None = None) -> Response:
         """The states, the newest first."""
         return _json(await desk.history(str(thread_id), body or HistoryBody()))
 
-    @routes.post("/{thread_id}/runs/wait")
+    @routes.post("/{thread_id:uuid}/runs/wait")
     async def run_wait(thread_id: UUID, body: RunBody, http: HttpRequest) -> Response:
         """Run on a thread to the end; the whole state."""
         run = await desk.begin(str(thread_id), body)
@@ -277,7 +277,7 @@ def router(house: House) -> APIRouter:
             return Response(status_code=CLIENT_GONE)
         return _json(plain(state), run.location)
 
-    @routes.post("/{thread_id}/runs/stream")
+    @routes.post("/{thread_id:uuid}/runs/stream")
     async def run_stream(thread_id: UUID, body: RunBody) -> Response:
         """Run on a thread, and stream what the modes ask for."""
         run = await desk.begin(str(thread_id), body)

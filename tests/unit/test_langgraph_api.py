@@ -14,7 +14,7 @@ from langgraph_sdk.client import LangGraphClient
 from capibara_agents.errors import ModelUnavailable
 from capibara_agents.http.app import build_app
 from capibara_agents.types import Request
-from tests.asgi import post
+from tests.asgi import Exchange, get, post
 from tests.fakes import PHI, QWEN, SPANISH, FakeHouse, fail, say, until
 
 INPUT = {"messages": [{"role": "user", "content": "¿Cuál es la capital de España?"}]}
@@ -317,3 +317,13 @@ async def test_a_failed_run_is_seen_on_its_thread(client: LangGraphClient, house
     assert (await client.threads.get(thread_id))["status"] == "error"
     house.upstream.otherwise = SPANISH
     assert await client.runs.wait(thread_id, "capibara", input=INPUT)
+
+
+async def test_paths_are_told_apart(house: FakeHouse) -> None:
+    """An id that is none is a path that is not there; another method of a path says which there are."""
+    app = build_app(house)
+    for path in ("/threads/tortilla", "/threads/tortilla/state", f"/threads/{uuid4()}/state/tortilla"):
+        assert (await get(app, path).done()).status == 404
+    for path, allowed in (("/threads/search", "POST"), (f"/threads/{uuid4()}/state/checkpoint", "POST")):
+        got = await Exchange(app, "PUT", path).done()
+        assert (got.status, got.headers["allow"]) == (405, allowed)
