@@ -43,6 +43,8 @@ KERNEL = 0.09
 NEAR = 0.32
 BACKGROUND = 1.0
 TEMPERATURE = 0.8
+# From SIMILAR on an exemplar says nearly the same, at SAME all but the same.
+SIMILAR, SAME = 0.7, 0.9
 # Complexity of an explanation or an analysis that is to go deep, whatever its neighbours are like.
 THOROUGH = 0.7
 EXPLAINED: tuple[Domain, ...] = ("factual_qa", "other")
@@ -76,7 +78,7 @@ def decide(
     if features.prompt_tokens >= LONG_CONTEXT_TOKENS:
         return _certain("long_context", neighbours, features)
     near = _neighbour_shares(neighbours)
-    odds = {domain: math.log(near[domain]) + features.evidence.get(domain, 0.0) for domain in DOMAINS}
+    odds = {domain: math.log(near[domain]) + weight for domain, weight in _evidence(neighbours, features).items()}
     if prior is None:
         shares = _softmax(odds, TEMPERATURE)
     else:
@@ -89,6 +91,14 @@ def decide(
         shares=shares,
         complexity=_complexity(neighbours, features, best),
     )
+
+
+def _evidence(neighbours: Sequence[Neighbour], features: Features) -> dict[Domain, float]:
+    """Log-odds of the features. What a text does not show counts against a domain only where no exemplar is near."""
+    nearest = max((neighbour.score for neighbour in neighbours), default=0.0)
+    far = 1 - min(1.0, max(0.0, (nearest - SIMILAR) / (SAME - SIMILAR)))
+    weights = ((domain, features.evidence.get(domain, 0.0)) for domain in DOMAINS)
+    return {domain: weight if weight > 0 else far * weight for domain, weight in weights}
 
 
 def _neighbour_shares(neighbours: Sequence[Neighbour]) -> dict[Domain, float]:

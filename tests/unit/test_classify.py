@@ -401,3 +401,41 @@ def test_complexity_follows_difficulty(real: Classifier, easier: str, harder: st
     """By at least one level's width."""
     low, high = (real.classify([HumanMessage(text)]).complexity for text in (easier, harder))
     assert high >= low + 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("Iris is Leo's aunt. Leo is Eva's brother. What is Iris to Eva?", "logic_reasoning"),
+        ("Hoy es 5 de mayo. ¿Qué fecha será dentro de tres días?", "logic_reasoning"),
+        ("What has roots but never grows?", "logic_reasoning"),
+        ("¿Cuántos barcos hay? Tablas: barco(id, nombre, puerto)", "sql"),
+        ("Convert to SQL: which farms sold milk?", "sql"),
+        ("Article: The pier reopens in June.\nSummary:", "summarization"),
+        ("la palabra italiana para tenedor", "translation"),
+        ("Español: Está lloviendo.\nInglés:", "translation"),
+        ("Extract the names from: Ana met Bo", "other"),
+    ],
+)
+def test_forms_speak_for_domains(text: str, domain: Domain) -> None:
+    """Puzzles, schemas and instructions over pasted texts are known by their form, whatever they speak of."""
+    evidence = domain_evidence(text)
+    assert max(evidence, key=lambda one: evidence[one]) == domain
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What is the novel Emma about?", "¿Cuál es el origen de la palabra inglesa «bus»?", "Explain tides in two words"],
+)
+def test_facts_about_works_and_words_are_facts(text: str) -> None:
+    """No summary and no translation is asked for."""
+    evidence = domain_evidence(text)
+    assert max(evidence.get("summarization", 0.0), evidence.get("translation", 0.0)) <= 0
+
+
+def test_what_is_not_shown_counts_only_where_nothing_is_near() -> None:
+    """An exemplar that says the same outweighs that a question to a database has no word of it."""
+    unshown = Features(evidence={"sql": -1.0}, structure=0.1, prompt_tokens=9)
+    same, far = near(("sql", 0.95), ("math", 0.6)), near(("sql", 0.6), ("math", 0.6))
+    assert decide(same, unshown).confidence > decide(same, NOTHING).confidence - 1e-9
+    assert decide(far, unshown).shares["sql"] < decide(far, NOTHING).shares["sql"]
