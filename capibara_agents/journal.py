@@ -105,14 +105,27 @@ def run_of(
         answered_by=answered.model,
         agreement=ballot.agreement,
         parts=tuple(parts),
-        tally=tally_of_ballot(ballot, domain=classification.domain) if len(ballot.votes) > 1 else None,
+        tally=tally_of_ballot(ballot, classification.domain) if _is_comparable(ballot, answered) else None,
         known={c.model: right for c in candidates if (right := _ran(c)) is not None},
     )
 
 
+def _is_comparable(ballot: Ballot, answered: Candidate) -> bool:
+    """Whether a judgement of the answer says something of the voters: of texts that differ several may be good.
+
+    Not either when the answer that was returned is not the vote's own.
+    """
+    winners = {f"{_attempt(ballot)}:{vote.model}" for vote in ballot.votes}
+    kinds = {vote.answer.kind for vote in ballot.votes}
+    return len(ballot.votes) > 1 and AnswerKind.text not in kinds and answered.key in winners
+
+
 def _ran(candidate: Candidate) -> float | None:
-    outcome = candidate.behaviour.details.get("outcome") if candidate.behaviour else None
-    return {"passed": 1.0, "failed": 0.0}.get(str(outcome))
+    if candidate.behaviour is None:
+        return None
+    if not candidate.behaviour.passed:
+        return 0.0
+    return 1.0 if candidate.behaviour.details.get("outcome") == "passed" else None
 
 
 def outcomes_of_run(run: Run) -> tuple[Outcome, ...]:
@@ -230,6 +243,11 @@ class Journal:
         """Write down what a person said of an answer, in their own words too."""
         with self._door, self._table:
             self._table.execute("insert into feedback values (?, ?, ?, ?)", (request_id, time.time(), score, comment))
+
+    def drop_round(self, request_id: str) -> None:
+        """Forget the vote of a request: what was said of it last does not tell who was right."""
+        with self._door, self._table:
+            self._table.execute("delete from rounds where request_id = ?", (request_id,))
 
     def add_round(self, request_id: str, played: Round) -> None:
         """Write down a vote whose truth is known; of a request the last word counts."""

@@ -66,7 +66,7 @@ class Learning:
         self._start = threading.Lock()
         self._closed = False
         self._weights: VoteWeights | None = None
-        self._weighed = 0
+        self._new_rounds = 0
 
     def expect(self, classification: Classification) -> Mapping[str, Expectation]:
         """What is expected of each model on a question; nothing when the learner fails."""
@@ -104,6 +104,8 @@ class Learning:
             raise BadQuestion("No answered request of this id is remembered.", param="request_id", code="not_found")
         self._journal.note(request_id, score, comment)
         self._note_round(run, score)
+        self._work()
+        self._ended.put(threading.Event())
         outcomes = outcomes_of_feedback(run, score)
         with self._learn:
             report = self._learner.record(outcomes)
@@ -111,11 +113,15 @@ class Learning:
         return {"request_id": request_id, "score": score, "models": models, **report.model_dump(mode="json")}
 
     def weights(self) -> VoteWeights:
-        """What recorded votes taught of the voters. Never waits for learning, except at its first call."""
-        if self._weights is None:
+        """What recorded votes taught of the voters, equal ones where that is of no use.
+
+        Never waits for learning, except at its first call.
+        """
+        known = self._weights
+        if known is None:
             with self._learn:
-                self._weights = self._weights or self._weigh()
-        return self._weights
+                known = self._weights = self._weights or self._weigh()
+        return known
 
     def updates(self) -> tuple[Update, ...]:
         """What was learned so far, the oldest first."""
@@ -142,7 +148,7 @@ class Learning:
                 return self._learner.clear()
             count = self._journal.clear(TABLES[what])
             if what == "votes":
-                self._weights, self._weighed = None, 0
+                self._weights, self._new_rounds = VoteWeights(), 0
             return count
 
     def close(self) -> None:
@@ -188,8 +194,12 @@ class Learning:
             due = now >= rested and (len(outcomes) >= BATCH or now - last >= BATCH_S)
             if outcomes and (due or item is None):
                 self._record(outcomes)
+                self._weigh_anew()
                 outcomes, last = [], time.monotonic()
                 rested = last + REST * (last - now)
+            elif self._new_rounds and now >= rested:
+                self._weigh_anew()
+                rested = time.monotonic() + REST * (time.monotonic() - now)
             if item is None:
                 return
 
@@ -208,21 +218,31 @@ class Learning:
             log.warning("a request could not be written down for feedback: %s", type(error).__name__)
 
     def _note_round(self, run: Run, score: float | None = None) -> None:
-        """Keep a vote whose truth is known, and learn again when they have become a twentieth more."""
-        played = round_of_run(run, score)
-        if played is None:
+        """Keep a vote whose truth is known; of a request the last word counts."""
+        if run.tally is None:
             return
-        self._journal.add_round(run.request_id, played)
-        known = self.weights().rounds or self._weighed
-        if self._journal.count_rounds() >= max(ENOUGH_ROUNDS, known + known // 20):
+        played = round_of_run(run, score)
+        if played is not None:
+            self._journal.add_round(run.request_id, played)
+            self._new_rounds += 1
+        elif score is not None:
+            self._journal.drop_round(run.request_id)
+
+    def _weigh_anew(self) -> None:
+        """Learn again when known votes have become a twentieth more."""
+        count = self._journal.count_rounds()
+        if count >= ENOUGH_ROUNDS and self._new_rounds > count // 20:
             with self._learn:
-                self._weights = self._weigh()
+                self._weights, self._new_rounds = self._weigh(), 0
 
     def _weigh(self) -> VoteWeights:
-        rounds = self._journal.rounds()
-        self._weighed = len(rounds)
-        voters = dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked))
-        return learn(rounds, tuple(voters))
+        try:
+            rounds = self._journal.rounds()
+            voters = dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked))
+            return learn(rounds, tuple(voters))
+        except Exception as error:  # noqa: BLE001  (a damaged row must not stop the answering)
+            log.warning("recorded votes could not be learned from: %s", type(error).__name__)
+            return VoteWeights()
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
         try:

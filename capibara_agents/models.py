@@ -34,6 +34,7 @@ from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
 LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router")
+TAIL_TOKENS = 16
 # An address that the client itself refuses.
 NOWHERE = "http://warm-up.invalid"
 # OpenAI's code for a prompt that is too long, and llama-server's.
@@ -429,6 +430,8 @@ class _Assembly:
             usage=self.usage,
             logprobs=tuple(self.logprobs),
             mean_logprob=sum(known) / len(known) if known else None,
+            min_logprob=min(known, default=None),
+            tail_logprob=sum(known[-TAIL_TOKENS:]) / len(known[-TAIL_TOKENS:]) if known else None,
             timings=Timings(
                 wait_ms=round(1000 * (claimed - self.asked_s), 2),
                 ttft_ms=None if self.first_s is None else round(1000 * (self.first_s - claimed), 2),

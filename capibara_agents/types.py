@@ -221,6 +221,8 @@ class Candidate(Value):
     usage: Usage = Usage()
     logprobs: tuple[dict[str, Any], ...] = Field((), description="OpenAI's per-token entries, where asked for.")
     mean_logprob: float | None = Field(None, description="Mean log-probability of the tokens, nats.")
+    min_logprob: float | None = Field(None, description="Of the least likely token.")
+    tail_logprob: float | None = Field(None, description="Mean of the last 16 tokens, where short answers stand.")
     timings: Timings
     error: str | None = Field(None, description="An error code; None for an answer.")
     error_message: str = ""
@@ -280,6 +282,9 @@ class Vote(Value):
     weight: float = Field(description="Log-odds of being right, or 1 in a simple vote.")
     cluster: int = Field(description="Voters of one cluster gave the same answer.")
     evidence: int = Field(0, ge=0, description="Recorded votes behind the weight; 0: it is assumed.")
+    traits: dict[str, float] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Of its answer, see vote/traits.py; in no trace."
+    )
 
 
 class Ballot(Value):

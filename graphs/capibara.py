@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 from langchain_core.messages import HumanMessage
@@ -61,6 +61,7 @@ from capibara_agents.templates import apply as apply_template
 from capibara_agents.types import (
     Ballot,
     Candidate,
+    Check,
     Classification,
     Expectation,
     Fleet,
@@ -77,6 +78,10 @@ from capibara_agents.verify.behaviour import Runner
 STEPS_PER_ATTEMPT = 4
 # generate and vote once more, for each voter of an attempt and for a synthesis.
 STEPS_BY_TURNS = 2 * 6
+LONG_CHARS = 20_000
+# A run of an answer's code, and of the question's: wall time, and of it the processor's. Less than LEAST_RUN_S is not
+# worth the start.
+RUN_S, PRINT_S, MOST_CPU_S, LEAST_RUN_S = 10.0, 5.0, 3, 0.3
 # The chance that an answer of which nothing is known is right.
 UNKNOWN = 0.5
 _MAKING = threading.Lock()
@@ -165,7 +170,11 @@ class Nodes:
         else:
             plan = routing.next_plan(previous, state["candidates"])
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
-        return {"plan": plan, "timings_ms": {"route": _ms_since(started)}}
+        update: dict[str, Any] = {"plan": plan}
+        if plan.mode == "consensus" and state["settled"] is None:
+            # Before anybody votes: who is right decides when enough have answered.
+            update["settled"] = await self._settled(state, _request(runtime))
+        return {**update, "timings_ms": {"route": _ms_since(started)}}
 
     async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
         """One branch of generate for each model of the plan; by turns, for the first of them."""
@@ -186,13 +195,14 @@ class Nodes:
         live = state["part"] == "answer" and is_live(plan, state["model"], request)
         answer = self._answer(state, request, _emitter(runtime.stream_writer) if live else None)
         progress: dict[str, Any] = {}
-        if plan.mode == "consensus" and plan.schedule == "together" and len(plan.models) > 1:
+        side_by_side = plan.mode == "consensus" and plan.schedule == "together" and len(plan.models) > 1
+        if side_by_side and state["part"] == "answer":
             panel = self._panels.get(state["run"])
             if panel is None:
                 panel = Panel(plan, lambda candidates: self._is_decided(state, request, candidates))
                 self._panels[state["run"]] = panel
             candidate = await panel.ask(state["model"], answer, streams=live)
-            progress = {"answered": len(panel.answers), "asked": len(plan.models)}
+            progress = {"answered": sum(c.has_answer for c in panel.answers), "asked": len(plan.models)}
         else:
             candidate = await answer
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate), **progress})
@@ -203,7 +213,9 @@ class Nodes:
         started = time.monotonic()
         plan, request = state["plan"], _request(runtime)
         candidates = [c for c in of_attempt(state["candidates"], plan) if c.part == "answer"]
-        settled = await self._settled(state) if state["settled"] is None else state["settled"]
+        settled = state["settled"]
+        if settled is None:
+            settled = await self._settled(state, request)
         if plan.mode != "consensus" or len(plan.models) == 1:
             ballot = voting.pass_through(candidates)
         else:
@@ -212,12 +224,11 @@ class Nodes:
                 matter=matter(state),
                 method=request.voting,
                 weights=plan.weights,
-                similarity=self._similarity(candidates),
+                similarity=lambda: self._similarity(candidates),
                 learned=self._services.weights(),
                 runs=runs_of(candidates, last_user_text(state["messages"]), settled),
             )
-            spared = [model for model in plan.models if model not in {c.model for c in candidates}]
-            ballot = ballot.model_copy(update={"spared": (*ballot.spared, *spared)})
+            ballot = _with_unasked(ballot, plan, candidates, is_late=left_s(state, request) == NO_TIME_S)
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
         return {"ballot": ballot, "settled": settled, "timings_ms": {"vote": _ms_since(started)}}
 
@@ -235,7 +246,8 @@ class Nodes:
             if following is not None:
                 return [Send("generate", task_for(state, following, state["messages"], remaining_s))]
         is_written = any(c.part == "synthesis" for c in candidates)
-        if request.synthesis and not is_written and voting.can_be_written(state["ballot"]):
+        is_read = any(c.emitted for c in candidates)
+        if request.synthesis and not is_written and not is_read and voting.can_be_written(state["ballot"]):
             return [Send("generate", self._writing(state, candidates, remaining_s))]
         return "verify"
 
@@ -243,7 +255,8 @@ class Nodes:
         """Check the winner; the answer that is let through joins the conversation."""
         started = time.monotonic()
         candidates, request = state["candidates"], _request(runtime)
-        verdict = checking.judge(
+        judge = partial(
+            checking.judge,
             candidates,
             plan=state["plan"],
             ballot=state["ballot"],
@@ -252,6 +265,9 @@ class Nodes:
             max_attempts=self._services.settings.routing.max_attempts,
             background=background(state),
         )
+        # Long texts take long to check, and others wait for this loop.
+        is_long = sum(len(c.content) for c in candidates) > LONG_CHARS
+        verdict = await asyncio.to_thread(judge) if is_long else judge()
         if request.judge and verdict.final and verdict.candidate is not None:
             verdict = await self._with_opinion(state, request, verdict)
         runtime.stream_writer({"event": "verdict", "verdict": verdict.model_dump(mode="json")})
@@ -271,7 +287,7 @@ class Nodes:
 
     async def _answer(self, task: Task, request: Request, emit: Any) -> Candidate:
         """One model's candidate, with what running its code showed."""
-        plan = task["plan"]
+        started, plan = time.monotonic(), task["plan"]
         sampling = request.sampling
         if needs_confidence(plan, request):
             sampling = sampling.model_copy(update={"logprobs": True})
@@ -290,20 +306,28 @@ class Nodes:
         if not request.sampling.logprobs:
             changes["logprobs"] = ()
         if candidate.has_answer:
-            program = checking.trial(candidate.content, task["question"], request.tests)
-            if program is not None:
-                changes["behaviour"] = checking.behaves(await asyncio.to_thread(self._services.runner.run, program))
-            elif request.tests:
-                changes["behaviour"] = checking.without_code()
+            remaining_s = None if task["deadline_s"] is None else task["deadline_s"] - (time.monotonic() - started)
+            changes["behaviour"] = await self._tried(candidate.content, task["question"], request.tests, remaining_s)
         return candidate.model_copy(update=changes)
 
-    async def _settled(self, state: State) -> str:
+    async def _tried(self, content: str, question: str, tests: str | None, remaining_s: float | None) -> Check | None:
+        """What running an answer's code showed; None where there is nothing to run, or no time left for it."""
+        program = checking.trial(content, question, tests)
+        if program is None:
+            return checking.without_code() if tests else None
+        limits = _limits(RUN_S, remaining_s)
+        if limits is None:
+            return None
+        return checking.behaves(await asyncio.to_thread(self._services.runner.run, program, limits))
+
+    async def _settled(self, state: State, request: Request) -> str:
         """What running the code of the question gives, where it asks for that; else empty."""
         question = last_user_text(state["messages"])
-        if checking.find_print_question(question) is None:
+        limits = _limits(PRINT_S, left_s(state, request))
+        if limits is None or checking.find_print_question(question) is None:
             return ""
-        evaluate = self._services.runner.evaluate
-        return await asyncio.to_thread(checking.settle_print_question, question, evaluate) or ""
+        settle = partial(checking.settle_print_question, question, self._services.runner.evaluate, limits)
+        return await asyncio.to_thread(settle) or ""
 
     async def _with_opinion(self, state: State, request: Request, verdict: Verdict) -> Verdict:
         """The verdict with another model's opinion as its last check; as it was, where nobody has one."""
@@ -349,7 +373,7 @@ class Nodes:
 
     def _is_decided(self, task: Task, request: Request, candidates: Sequence[Candidate]) -> bool:
         """Whether the voters who have not answered yet cannot change the outcome, or are not worth waiting for."""
-        runs = runs_of(candidates, task["question"], "")
+        runs = runs_of(candidates, task["question"], task["settled"])
         matter = matter_of(task["question"], task["classification"])
         return self._next_voter(task["plan"], request, matter, candidates, runs) is None
 
@@ -357,24 +381,40 @@ class Nodes:
         self, plan: Plan, request: Request, matter: voting.Matter, heard: Sequence[Candidate], runs: voting.Runs
     ) -> str | None:
         remaining = [model for model in plan.models if model not in {c.model for c in heard}]
+        if runs.refuted and not runs.proven and remaining:
+            # What was tried is wrong: the next one may be right, whatever the others' number.
+            return remaining[0]
+        learned = self._services.weights()
+        worth = voting.words(
+            plan.models,
+            heard,
+            method=request.voting,
+            weights=plan.weights,
+            learned=learned,
+            runs=runs,
+            domain=matter.domain,
+        )
         return voting.next_voter(
             voting.said(heard, matter, runs=runs),
             remaining,
-            self._services.weights(),
-            prior=plan.weights,
-            min_voters=min(request.min_voters, len(plan.models)),
+            learned if voting.counts_chances(request.voting, learned, runs) else voting.VoteWeights(),
+            prior=worth,
+            min_voters=min(max(request.min_voters, request.choices), len(plan.models)),
         )
 
     def _writing(self, state: State, candidates: Sequence[Candidate], remaining_s: float | None) -> Task:
         """The task of whoever writes one answer out of all: the strongest voter who answered."""
-        answered = [c for c in candidates if c.has_answer]
+        answered = [c for c in candidates if c.content.strip() and not c.error]
         prompt = voting.question_to_writer(
             last_user_text(state["messages"]),
             answered,
             secret=secrets.token_hex(8),
             language=state["classification"].reply_language,
         )
-        task = task_for(state, answered[0].model, [HumanMessage(prompt)], remaining_s)
+        last = next(i for i in range(len(state["messages"]) - 1, -1, -1) if state["messages"][i].type == "human")
+        # In the place of the question: what was said before it still holds.
+        messages = [*state["messages"][:last], HumanMessage(prompt)]
+        task = task_for(state, answered[0].model, messages, remaining_s)
         return {**task, "part": "synthesis"}
 
 
@@ -397,6 +437,22 @@ def _progress(candidate: Candidate) -> dict[str, Any]:
 
 def _ms_since(started_s: float) -> float:
     return round(1000 * (time.monotonic() - started_s), 3)
+
+
+def _limits(wall_s: float, remaining_s: float | None) -> sandbox.Limits | None:
+    """What a run of code may take, within the request's deadline; None when there is no time for it."""
+    within_s = wall_s if remaining_s is None else min(wall_s, remaining_s)
+    if within_s < LEAST_RUN_S:
+        return None
+    return sandbox.Limits(wall_s=within_s, cpu_s=max(1, min(MOST_CPU_S, int(within_s))))
+
+
+def _with_unasked(ballot: Ballot, plan: Plan, candidates: Sequence[Candidate], *, is_late: bool) -> Ballot:
+    """The ballot with the voters that nobody asked: for want of time, or because it was decided without them."""
+    unasked = [model for model in plan.models if model not in {c.model for c in candidates}]
+    if is_late:
+        return ballot.model_copy(update={"absent": {**ballot.absent, **dict.fromkeys(unasked, "deadline")}})
+    return ballot.model_copy(update={"spared": (*ballot.spared, *unasked)})
 
 
 def drawing(*, as_ascii: bool = False) -> str:

@@ -37,7 +37,8 @@ class Panel:
         try:
             candidate = await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled() and self._decided:
+            me = asyncio.current_task()
+            if task.cancelled() and self._decided and not (me and me.cancelling()):
                 return self._spared(model)
             task.cancel()
             raise

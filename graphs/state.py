@@ -57,6 +57,7 @@ class Task(TypedDict):
     run: str
     question: str
     classification: Classification
+    settled: str
     deadline_s: float | None
 
 
@@ -91,6 +92,7 @@ def task_for(state: State, model: str, messages: list[Any], left_s: float | None
         run=state["run"],
         question=last_user_text(state["messages"]),
         classification=state["classification"],
+        settled=state["settled"] or "",
         deadline_s=left_s,
     )
 
@@ -104,8 +106,9 @@ def runs_of(candidates: Sequence[Candidate], question: str, settled: str) -> vot
             continue
         behaviour = candidate.behaviour
         if settled:
-            right = checking.says_what_it_prints(candidate.content, question, settled).passed
-            (proven if right else refuted).add(candidate.key)
+            right = checking.gives(candidate.content, question, settled)
+            if right is not None:
+                (proven if right else refuted).add(candidate.key)
         elif behaviour is not None and (not behaviour.passed or behaviour.details.get("outcome") == "passed"):
             (proven if behaviour.passed else refuted).add(candidate.key)
     return voting.Runs(frozenset(proven), frozenset(refuted))

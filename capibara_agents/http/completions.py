@@ -117,7 +117,9 @@ class CompletionShape:
         self._base["model"] = answer.candidate.model
         for index, candidate in reversed(list(enumerate(chosen))):
             verdict = {} if index else {"capibara": wire.verdict_of(answer, trace=self._trace)}
-            yield self._sent(index, "" if said else candidate.content, wire.finish_of(candidate), **verdict)
+            yield self._sent(
+                index, "" if said and not index else candidate.content, wire.finish_of(candidate), **verdict
+            )
         if self._include_usage:
             yield data({**self._base, "choices": [], "usage": wire.usage(*chosen)})
         yield done()

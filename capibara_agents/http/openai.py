@@ -98,7 +98,7 @@ class ChatShape:
     def closing(self, answer: Answer, *, said: bool) -> Iterator[ServerSentEvent]:
         chosen = answer.ranked()[: self._choices]
         for index, candidate in enumerate(chosen):
-            if not said:
+            if not said or index:
                 yield data(self._chunks.whole(candidate, index))
         for index, candidate in enumerate(chosen[1:], start=1):
             yield data(self._chunks.finish(candidate, index))

@@ -4,7 +4,7 @@ from capibara_agents.verify.again import asked_anew, correction
 from capibara_agents.verify.behaviour import behaves, trial, without_code
 from capibara_agents.verify.checks import Background, examine
 from capibara_agents.verify.judgement import judge
-from capibara_agents.verify.prints import find_print_question, says_what_it_prints, settle_print_question
+from capibara_agents.verify.prints import find_print_question, gives, settle_print_question
 
 __all__ = [
     "Background",
@@ -13,8 +13,8 @@ __all__ = [
     "correction",
     "examine",
     "find_print_question",
+    "gives",
     "judge",
-    "says_what_it_prints",
     "settle_print_question",
     "trial",
     "without_code",

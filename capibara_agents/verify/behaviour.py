@@ -32,8 +32,10 @@ class Runner(Protocol):
 def trial(content: str, question: str, tests: str | None) -> Program | None:
     """The program of an answer with the caller's tests or the question's examples; None without code, or both."""
     source = python_source(content)
+    if source is None:
+        return None
     examples = find_examples(question)
-    if source is None or not (tests or examples):
+    if not (tests or examples):
         return None
     asked = _DEFINED.findall(question[:50_000])
     own = _DEFINED.findall(source)

@@ -11,6 +11,7 @@ from capibara_agents.verify.sandbox import Example
 
 MOST_EXAMPLES = 30
 MAX_EXAMPLE_CHARS = 2_000
+MOST_CALLS = 300
 MAX_QUESTION_CHARS = 50_000
 
 _CALL = re.compile(r"(?<![\w.\"'])(?<!def )(?<!class )[A-Za-z_][\w.]*\(")
@@ -94,10 +95,11 @@ def _side_by_side(source: str) -> Example | None:
 
 
 def _said(text: str) -> Iterator[Example]:
-    """Calls with what they return, anywhere in prose or code."""
+    """Calls with what they return, anywhere in prose or code; of a text that is all brackets only the first part."""
     formulas = set(_FORMULA.findall(text))
-    place = 0
-    while opened := _CALL.search(text, place):
+    place = looked = 0
+    while looked < MOST_CALLS and (opened := _CALL.search(text, place)):
+        looked += 1
         place = opened.end()
         end = _balanced(text, opened.end() - 1)
         while end is not None and (chained := re.compile(r"\.\w+\(").match(text, end)):

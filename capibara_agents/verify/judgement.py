@@ -54,17 +54,34 @@ def judge(
             return Verdict(accepted=True, checks=checks, candidate=candidate.key, final=True, degraded=degraded)
     told = any(can_be_told(checks) for _, checks in checked)
     if _may_ask_again(candidates, plan, max_attempts, told=told):
-        rejected, checks = checked[-1] if checked else (None, ())
+        rejected, checks = next(((c, k) for c, k in checked if c.key == ballot.winner), (None, ()))
         key = rejected.key if rejected else None
         return Verdict(accepted=False, checks=checks, candidate=key, final=False, degraded=degraded)
-    judged = [(c, case.checks(c)) for c in _with_text(candidates)]
+    judged = [(c, (*case.checks(c), *_outvoted(c, ballot))) for c in _with_text(candidates)]
     return _best_there_is(judged, plan, ballot, degraded=degraded)
 
 
 def _to_be_judged(candidates: Sequence[Candidate], plan: Plan, ballot: Ballot) -> list[Candidate]:
-    """What the attempt comes to: a synthesis, where one was written, and behind it the winner."""
+    """What the attempt comes to: a synthesis, where one was written, the winner, and those who said the same."""
     synthesis = (c for c in candidates if c.part == "synthesis" and c.attempt == plan.attempt and c.has_answer)
-    return [*synthesis, *(c for c in candidates if c.key == ballot.winner)]
+    same = _winners(ballot)
+    others = (c for c in candidates if c.key in same and c.key != ballot.winner)
+    return [*synthesis, *(c for c in candidates if c.key == ballot.winner), *others]
+
+
+def _outvoted(candidate: Candidate, ballot: Ballot) -> tuple[Check, ...]:
+    """A failed check for a voter whose answer is not the one that won."""
+    voted = {f"{(ballot.winner or '').partition(':')[0]}:{vote.model}" for vote in ballot.votes}
+    if len(ballot.votes) < 2 or candidate.key not in voted or candidate.key in _winners(ballot):
+        return ()
+    return (Check(name="vote", passed=False, reason="verify.outvoted"),)
+
+
+def _winners(ballot: Ballot) -> frozenset[str]:
+    """Keys of all candidates that gave the winning answer."""
+    attempt, _, model = (ballot.winner or "").partition(":")
+    clusters = {vote.model: vote.cluster for vote in ballot.votes}
+    return frozenset(f"{attempt}:{other}" for other in clusters if clusters[other] == clusters.get(model))
 
 
 def _of_what_was_said(spoken: Candidate, checks: tuple[Check, ...], ballot: Ballot, *, degraded: bool) -> Verdict:
@@ -73,7 +90,8 @@ def _of_what_was_said(spoken: Candidate, checks: tuple[Check, ...], ballot: Ball
         return Verdict(accepted=False, candidate=None, final=True, degraded=True)
     clusters = {vote.model: vote.cluster for vote in ballot.votes}
     winner = next((model for model in clusters if ballot.winner == f"{spoken.attempt}:{model}"), spoken.model)
-    held = ballot.winner == spoken.key or clusters.get(winner) == clusters.get(spoken.model)
+    agrees = spoken.model in clusters and clusters.get(winner) == clusters[spoken.model]
+    held = ballot.winner == spoken.key or agrees
     accepted = held and all(check.passed for check in checks)
     return Verdict(accepted=accepted, checks=checks, candidate=spoken.key, final=True, degraded=degraded, held=held)
 

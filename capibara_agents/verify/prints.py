@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from collections.abc import Callable
 
 from pydantic import Field
 
 from capibara_agents.answers import canonical
+from capibara_agents.answers.structured import blocks
 from capibara_agents.types import AnswerKind, Check, Value
 from capibara_agents.verify.sandbox import PRELOAD, Limits, RunResult, Sandbox, evaluate
 from capibara_agents.verify.sandbox_values import same_shown
 
 MAX_QUESTION_CHARS = 20_000
 MOST_LINES = 300
+MOST_TRIES = 300
+"""Brackets of a prose that are looked at as the end of a call."""
 CLEARLY = 0.8
 """An extracted answer of less confidence may be something that the answer merely mentions."""
 # Code whose result hangs on the order of a set of strings is run so often, each time with other hashes, and counts
@@ -125,15 +129,25 @@ def same_answer(answer: str, settled: str) -> bool:
     return same_shown(settled, _bare(answer))
 
 
-def says_what_it_prints(content: str, question: str, settled: str) -> Check:
-    """Whether an answer gives what running the question's code gave. An answer that names nothing clearly passes."""
+def gives(content: str, question: str, settled: str) -> bool | None:
+    """Whether an answer gives what running the question's code gave; None where it does not say it clearly.
+
+    An answer that merely mentions the right text among others proves nothing by that.
+    """
     given = canonical(content, question=question, domain="coding", wants_json=False)
     if given.kind is AnswerKind.option:
-        right = given.value == settled
-    elif given.kind in (AnswerKind.number, AnswerKind.literal) and given.confidence >= CLEARLY:
-        right = same_answer(given.value, settled)
-    else:
-        right = settled.strip() in content
+        return given.value == settled
+    if any(same_answer(block.text.rstrip("\n"), settled) for block in blocks(content)) or same_answer(content, settled):
+        return True
+    if given.kind in (AnswerKind.number, AnswerKind.literal) and given.confidence >= CLEARLY:
+        return same_answer(given.value, settled)
+    mentions = re.search(rf"(?<![\w.]){re.escape(settled.strip())}(?![\w])", content)
+    return None if mentions else False
+
+
+def says_what_it_prints(content: str, question: str, settled: str) -> Check:
+    """`gives` as a check: an answer that names nothing clearly passes."""
+    right = gives(content, question, settled) is not False
     details: dict[str, str | int | float] = {} if right else {"detail": settled[:200]}
     return Check(name="prints", passed=right, reason="" if right else "verify.prints", details=details)
 
@@ -212,10 +226,16 @@ def _expression(prose: str, code: str) -> str | None:
 
 def _calls(prose: str) -> list[str]:
     """Texts of the form name(…) with their brackets closed."""
-    found = []
+    found: list[str] = []
+    tries = MOST_TRIES
     for opened in re.finditer(r"(?<![\w.`])[A-Za-z_]\w*\(", prose):
         for end in range(opened.end(), min(len(prose), opened.end() + 500)):
-            if prose[end] == ")" and _is_code(prose[opened.start() : end + 1]):
+            if prose[end] != ")":
+                continue
+            tries -= 1
+            if tries < 0:
+                return found
+            if _is_code(prose[opened.start() : end + 1]):
                 found.append(prose[opened.start() : end + 1])
                 break
     return found
@@ -258,7 +278,10 @@ def _shown(result: RunResult, asked: PrintQuestion) -> str | None:
 def _same_with_other_hashes(asked: PrintQuestion, shown: str, limits: Limits) -> bool:
     """In every further process, each with hashes of its own, the code shows the same."""
     needed = tuple(sorted(_names(asked) & set(PRELOAD))) or ("re",)
+    end_s = time.monotonic() + 2 * limits.wall_s
     for _ in range(SEEDS - 1):
+        if time.monotonic() > end_s:
+            return False
         with Sandbox(preload=needed) as other:
             again = _shown(other.evaluate(asked.source, asked.expression, limits), asked)
         if again is None or not same_shown(again, shown):

@@ -9,7 +9,7 @@ weights.py   what each voter's word is worth, learned from recorded votes; fitti
 recorded.py  recorded votes out of judged ballots
 """
 
-from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, pass_through, said
+from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, counts_chances, pass_through, said, words
 from capibara_agents.vote.policy import admit, next_voter, prior_weights, schedule
 from capibara_agents.vote.recorded import judged_round, tally_of_ballot
 from capibara_agents.vote.synthesis import can_be_written, question_to_writer
@@ -28,6 +28,7 @@ __all__ = [
     "admit",
     "can_be_written",
     "count",
+    "counts_chances",
     "judged_round",
     "learn",
     "next_voter",
@@ -38,4 +39,5 @@ __all__ = [
     "schedule",
     "tally_of",
     "tally_of_ballot",
+    "words",
 ]

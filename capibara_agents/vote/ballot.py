@@ -95,6 +95,7 @@ def count(
     answers = _answers(answered, matter, runs)
     cast = [_after_run(c, _weight(c, method, weights, learned, matter.domain), runs) for c in answered]
     cluster = cluster_numbers(answers, equal)
+    tally = _tally(candidates, dict(zip((c.model for c in answered), answers, strict=True)), matter, equal)
     calibrated = False
     compared = _compared(answers, similarity)
     if compared is not None:
@@ -102,8 +103,8 @@ def count(
         confidence = agreement * answers[winner].confidence
     else:
         # Where the voters' own probabilities move their weights, chances that were learned without them do not hold.
-        counts = not runs and (method == "weighted" or (method == "confidence" and not learned.sureness))
-        chances = _chances(candidates, answers, matter, learned=learned, equal=equal) if counts else None
+        decide = counts_chances(method, learned, runs)
+        chances = _chances(candidates, answers, matter, learned=learned, equal=equal) if decide else None
         calibrated = chances is not None
         winner, agreement = _heaviest(cast, cluster, answers, chances)
         confidence = chances[cluster[winner]] if chances else agreement * answers[winner].confidence
@@ -119,6 +120,7 @@ def count(
                 answer=_shortened(a),
                 weight=round(w, 4),
                 cluster=k,
+                traits=tally.clusters[k].traits,
                 evidence=learned.rounds if method != "simple" and c.model in learned.order else 0,
             )
             for c, a, w, k in zip(answered, answers, cast, cluster, strict=True)
@@ -126,6 +128,26 @@ def count(
         absent=absent,
         spared=spared,
     )
+
+
+def words(
+    voters: Sequence[str],
+    heard: Sequence[Candidate],
+    *,
+    method: Voting,
+    weights: Mapping[str, float],
+    learned: VoteWeights,
+    runs: Runs,
+    domain: Domain,
+) -> dict[str, float]:
+    """What each voter's word is worth in `count`, for whoever decides whether to go on asking."""
+    found = {voter: _word(voter, method, weights, learned, domain) for voter in voters}
+    return found | {c.model: _after_run(c, found[c.model], runs) for c in heard if c.model in found}
+
+
+def counts_chances(method: Voting, learned: VoteWeights, runs: Runs) -> bool:
+    """Whether learned chances decide: not where runs or the voters' own probabilities say more, nor by heads."""
+    return not runs and (method == "weighted" or (method == "confidence" and not learned.sureness))
 
 
 def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHING_RUN, equal: Equal = same) -> Tally:
@@ -180,14 +202,17 @@ def _text_of(candidate: Candidate) -> str:
 def _weight(
     candidate: Candidate, method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain
 ) -> float:
-    if method == "simple":
-        return 1.0
-    weight = learned.weight(candidate.model, domain) if learned.learned else weights.get(candidate.model, 1.0)
-    weight = max(weight, LEAST_WEIGHT)
+    weight = _word(candidate.model, method, weights, learned, domain)
     slope = learned.sureness.get(candidate.model, 0.0)
     if method == "confidence" and candidate.mean_logprob is not None:
         weight *= math.exp(slope * candidate.mean_logprob)
     return weight
+
+
+def _word(voter: str, method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain) -> float:
+    if method == "simple":
+        return 1.0
+    return max(learned.weight(voter, domain) if learned.learned else weights.get(voter, 1.0), LEAST_WEIGHT)
 
 
 def _chances(

@@ -79,14 +79,16 @@ def next_voter(
 ) -> str | None:
     """The voter to ask now, or None: the rest cannot change the outcome, or is not expected to be worth its calls.
 
-    `remaining` in the order of preference, used where nothing is learned; `prior` are log-odds for that case.
+    `remaining` in the order of preference, used where nothing is learned; `prior` are log-odds for that case. Only
+    answers count towards `min_voters`, and while there is none somebody is asked.
     """
     if not remaining:
         return None
+    answered = sum(len(cluster.voters) for cluster in so_far.clusters)
     if not weights.knows([*so_far.asked, *remaining]):
-        return None if _settled(so_far, remaining, prior, min_voters) else remaining[0]
+        return None if answered >= max(min_voters, 1) and _settled(so_far, remaining, prior) else remaining[0]
     chosen = min(remaining, key=weights.order.index)
-    if len(so_far.asked) < min_voters:
+    if answered < max(min_voters, 1):
         return chosen
     chances = sorted(weights.chances(so_far), reverse=True)
     first, second = [*chances, 0.0, 0.0][:2]
@@ -106,11 +108,8 @@ def schedule(voters: Mapping[str, int], fleet: FleetSnapshot, cores: int) -> Sch
     return "together" if sum(voters.values()) <= fleet.budget_bytes else "turns"
 
 
-def _settled(so_far: Tally, remaining: Sequence[str], prior: Mapping[str, float], min_voters: int) -> bool:
+def _settled(so_far: Tally, remaining: Sequence[str], prior: Mapping[str, float]) -> bool:
     """Whether nothing that `remaining` may say can overtake the leading answer."""
-    answered = sum(len(cluster.voters) for cluster in so_far.clusters)
-    if answered < min_voters:
-        return False
     totals = sorted((sum(_prior(v, prior) for v in cluster.voters) for cluster in so_far.clusters), reverse=True)
     first, second = [*totals, 0.0, 0.0][:2]
     return first > second + sum(_prior(voter, prior) for voter in remaining)

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from capibara_agents.types import Ballot
-from capibara_agents.vote.tally import Round, Tally, tally_of
+from capibara_agents.vote.tally import Cluster, Round, Tally
 
 GOOD, BAD = 0.6, 0.4
 
 
-def tally_of_ballot(ballot: Ballot, *, domain: str, question: str = "", choices: tuple[str, ...] = ()) -> Tally:
-    """Who agreed with whom: a ballot without the answers themselves."""
-    answers = {vote.model: vote.answer for vote in ballot.votes}
-    places = {vote.model: vote.cluster for vote in ballot.votes}
-    alike = {id(vote.answer): places[vote.model] for vote in ballot.votes}
-    return tally_of(
-        {**answers, **dict.fromkeys(ballot.absent)},
-        domain=domain,
-        question=question,
-        choices=choices,
-        equal=lambda a, b: alike[id(a)] == alike[id(b)],
-    )
+def tally_of_ballot(ballot: Ballot, domain: str) -> Tally:
+    """Who agreed with whom, as it was weighed: a ballot without the answers themselves."""
+    clusters: dict[int, Cluster] = {}
+    for vote in ballot.votes:
+        before = clusters.get(vote.cluster)
+        voters = (*(before.voters if before else ()), vote.model)
+        clusters[vote.cluster] = Cluster(voters=voters, traits=before.traits if before else vote.traits)
+    return Tally(domain=domain, clusters=tuple(clusters.values()), silent=tuple(ballot.absent))
 
 
 def judged_round(tally: Tally, good: Mapping[str, float]) -> Round | None:

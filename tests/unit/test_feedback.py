@@ -319,7 +319,7 @@ def voted(winner: str, known: dict[str, str] | None = None, **clusters: int) -> 
     candidates = [
         answered(
             v.model,
-            behaviour=Check(name="runs", passed=known[v.model] == "passed", details={"outcome": known[v.model]})
+            behaviour=Check(name="runs", passed=known[v.model] != "failed", details={"outcome": known[v.model]})
             if known
             else None,
         )

@@ -172,8 +172,8 @@ async def test_a_deadline_ends_the_turns(by_turns: FakeHouse) -> None:
     by_turns.upstream.script(PHI, say("La respuesta es 84"))
     by_turns.upstream.script(QWEN, say("La", stall_after=0))
     answer = await ask(by_turns, voters=[PHI, QWEN, GPT], deadline_s=1.5)
-    assert (answer.candidate.model, answer.ballot.absent) == (PHI, {QWEN: "deadline"})
-    assert answer.ballot.spared == (GPT,)
+    assert (answer.candidate.model, answer.ballot.absent) == (PHI, {QWEN: "deadline", GPT: "deadline"})
+    assert by_turns.upstream.asked() == [PHI, PHI, QWEN]
     assert answer.verdict.degraded
 
 
@@ -226,6 +226,28 @@ async def test_an_answer_without_code_does_not_pass_tests(house: FakeHouse, text
     answer = await ask(house, ADD, tests=TESTS)
     assert not answer.verdict.accepted
     assert [(c.name, c.reason) for c in answer.verdict.checks if not c.passed][-1] == ("runs", "verify.no_code")
+
+
+@needs_sandbox
+async def test_voters_whose_code_failed_do_not_end_the_asking(house: FakeHouse) -> None:
+    """Two agree on code that fails the tests: the third is waited for, and is right."""
+    house.classifier.says = CODE
+    for model, reply in ((PHI, say(WRONG)), (QWEN, say(WRONG)), (GPT, say(RIGHT, delay_s=0.5))):
+        house.upstream.script(model, reply)
+    answer = await ask(house, ADD, voters=[PHI, QWEN, GPT], tests=TESTS)
+    assert (answer.candidate.model, answer.verdict.accepted) == (GPT, True)
+
+
+@needs_sandbox
+async def test_an_answer_that_names_every_number_is_not_proven_by_it(house: FakeHouse) -> None:
+    """Only a clear statement is evidence."""
+    house.classifier.says = CODE
+    question = "What does this code print?\n```python\nprint(len('hola'))\n```"
+    for model, text in ((PHI, "0 1 2 3 4 5 6 7 8 9"), (QWEN, "It prints 4."), (GPT, "It prints 4.")):
+        house.upstream.script(model, say(text))
+    answer = await ask(house, question, voters=[PHI, QWEN, GPT], min_voters=3)
+    weights = {v.model: v.weight for v in answer.ballot.votes}
+    assert weights[PHI] < weights[QWEN] == weights[GPT]
 
 
 @needs_sandbox

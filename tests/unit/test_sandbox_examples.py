@@ -151,7 +151,9 @@ def test_questions_about_what_code_does(question: str, source: str, expression: 
     ],
 )
 def test_other_questions_are_left_alone(question: str) -> None:
-    assert find_print_question(question) is None
+    asked = find_print_question(question)
+    assert asked is not None
+    assert asked.expression == "g()"
 
 
 def test_options_are_answered_with_their_letter() -> None:
@@ -179,3 +181,12 @@ def test_values_are_plain() -> None:
     assert isinstance(found, Value)
     assert same_answer("`[1,2]`", "[1, 2]")
     assert not same_answer("[1, 3]", "[1, 2]")
+
+
+def test_a_text_of_nothing_but_brackets_is_looked_at_in_part() -> None:
+    """It would take minutes to pair them all."""
+    assert find_examples("f(" * 25_000) == ()
+    question = "What does g() return?\n```python\ndef g():\n    return 1\n```\n" + "a(?) " * 3_000
+    asked = find_print_question(question)
+    assert asked is not None
+    assert asked.expression == "g()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -254,6 +255,50 @@ def test_what_a_run_of_the_code_showed_counts_like_the_other_checks() -> None:
     assert (first.accepted, first.final) == (False, False)
     assert first.checks[-1] == failed
     assert judged([one, candidate("b", SPANISH, attempt=2)], plan("b", attempt=2), "2:b").accepted
+
+
+def voted(**clusters: int) -> Ballot:
+    """A ballot of attempt 1 that the first voter of cluster 0 has won."""
+    votes = tuple(
+        Vote(model=m, answer=Canonical(kind=AnswerKind.number, value=str(k), confidence=1), weight=1, cluster=k)
+        for m, k in clusters.items()
+    )
+    winner = next(m for m, k in clusters.items() if k == 0)
+    return Ballot(winner=f"1:{winner}", method="weighted", agreement=0.67, confidence=0.6, votes=votes)
+
+
+def judged_vote(candidates: Sequence[Candidate], ballot: Ballot) -> Verdict:
+    made = plan("a", mode="consensus", chain=())
+    return judge(
+        candidates,
+        plan=made.model_copy(update={"models": tuple(c.model for c in candidates)}),
+        ballot=ballot,
+        classification=classification(),
+        request=Request(),
+        max_attempts=3,
+    )
+
+
+def test_whoever_said_the_same_steps_in_for_a_winner_that_fails_a_check() -> None:
+    """The cluster has won, not the one text."""
+    both = [candidate(content=ENGLISH), candidate("b", content=SPANISH)]
+    verdict = judged_vote(both, voted(a=0, b=0))
+    assert (verdict.candidate, verdict.accepted) == ("1:b", True)
+
+
+def test_an_outvoted_answer_is_never_called_verified() -> None:
+    """It may be all that is left, and says why it is not."""
+    three = [candidate(content=ENGLISH), candidate("b", content=ENGLISH), candidate("c", content=SPANISH)]
+    verdict = judged_vote(three, voted(a=0, b=0, c=1))
+    assert (verdict.final, verdict.accepted) == (True, False)
+    assert verdict.candidate == "1:a", "as many failed checks, and the vote's own"
+
+
+def test_what_was_streamed_is_not_held_by_a_vote_that_nobody_answered() -> None:
+    """A leader that gave only thoughts, and voters that broke off."""
+    leader = candidate(content="").model_copy(update={"emitted": True, "reasoning": "hm"})
+    empty = Ballot(winner=None, method="weighted", agreement=0, confidence=0)
+    assert judged_vote([leader, candidate("b", error="model_crashed")], empty).held is False
 
 
 def test_a_plea_does_not_win() -> None:
