@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from capibara_agents.errors import StoreError
-from capibara_agents.kept import Stock
+from capibara_agents.stock import Stock
 
 IN_MEMORY = 1000
 """How many unasked-for conversations are held; the oldest goes first, all of them with the process."""

@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import Field
 
 from capibara_agents.errors import StoreError
-from capibara_agents.kept import Stock
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
+from capibara_agents.stock import Stock
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
 from capibara_agents.vote import Round, Tally, judged_round, tally_of_ballot
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from capibara_agents.errors import BadQuestion
+from capibara_agents.stock import Stock
 
 if TYPE_CHECKING:
     from capibara_agents.conversations import Conversations
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["responses", "threads", "requests", "feedback", "votes", "outcomes", "exemplars"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-@dataclass(frozen=True)
-class Stock:
-    """How much a store holds. `size_bytes` of what is kept, not of its file; times are Unix times, None if unknown."""
-
-    count: int = 0
-    size_bytes: int = 0
-    oldest_s: float | None = None
-    newest_s: float | None = None
 
 
 class Stores(Protocol):

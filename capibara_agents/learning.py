@@ -24,8 +24,8 @@ from capibara_agents.journal import (
     round_of_run,
     run_of,
 )
-from capibara_agents.kept import Stock
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
+from capibara_agents.stock import Stock
 from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
 from capibara_agents.vote import ENOUGH_ROUNDS, VoteWeights, learn
 

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from capibara_agents.errors import StoreError
 from capibara_agents.expectations import Beliefs, Chosen, Evidence, Fit, empty_evidence, revisited
-from capibara_agents.kept import Stock
+from capibara_agents.stock import Stock
 from capibara_agents.types import Domain, Expectation, Language, Value
 
 log = logging.getLogger(__name__)

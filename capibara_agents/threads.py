@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from capibara_agents import types
 from capibara_agents.errors import BadQuestion, ConfigError, StoreError
-from capibara_agents.kept import Stock
+from capibara_agents.stock import Stock
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS capibara_threads (

@@ -31,7 +31,6 @@ from capibara_agents.explain import explained
 from capibara_agents.features import Features
 from capibara_agents.graphs.capibara import Graph, Services, build
 from capibara_agents.journal import Journal
-from capibara_agents.kept import Stock
 from capibara_agents.learning import Learning
 from capibara_agents.metering import Metering
 from capibara_agents.models import Models
@@ -39,6 +38,7 @@ from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.route import Situation
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
+from capibara_agents.stock import Stock
 from capibara_agents.threads import Threads
 from capibara_agents.types import (
     Classification,
