@@ -89,7 +89,7 @@ def test_the_trace_carries_every_part_of_the_decision(service: Service, language
     assert chosen["model"] == body["model"]
     assert chosen["usage"]["completion_tokens"] == body["usage"]["completion_tokens"]
     assert chosen["timings"]["total_ms"] > 0
-    assert trace["verdict"]["checks"][0] == {"name": "not_empty", "passed": True, "reason": ""}
+    assert trace["verdict"]["checks"][0] == {"name": "not_empty", "passed": True, "reason": "", "details": {}}
     assert str(trace["verdict"]["accepted"]).lower() == response.headers["x-capibara-verified"]
     assert {"classify", "route", "vote", "verify"} <= set(trace["timings_ms"])
 
@@ -192,7 +192,7 @@ def test_a_json_schema_is_kept_and_verified(service: Service) -> None:
     response = service.client.post("/v1/chat/completions", json=body, headers=TRACED)
     jsonschema.validate(json.loads(response.json()["choices"][0]["message"]["content"]), schema)
     checks = {check["name"]: check for check in response.json()["capibara"]["verdict"]["checks"]}
-    assert checks["json"] == {"name": "json", "passed": True, "reason": ""}
+    assert checks["json"] == {"name": "json", "passed": True, "reason": "", "details": {}}
     assert response.headers["x-capibara-verified"] == "true"
 
 
