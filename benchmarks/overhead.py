@@ -124,7 +124,7 @@ def main() -> None:
             raise SystemExit(f"The question must be routed to {MODEL}, not to {routed}.")
         httpx.post(
             f"{url}/v1/chat/completions",
-            json={"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1},
+            json={"model": "capibara", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1},
             timeout=300,
         ).raise_for_status()
         status = next(m for m in httpx.get(f"{url}/fleet").json()["models"] if m["id"] == MODEL)

@@ -26,10 +26,22 @@ from capibara_agents.runnable import read_messages
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.service import at_its_port, key_of, owner, serves
-from capibara_agents.types import VIRTUAL_MODELS, FleetSnapshot, Request
+from capibara_agents.types import VIRTUAL_MODELS, Candidate, FleetSnapshot, Request
 
 # What of a request rides in the body's own object.
-OPTIONS = ("mode", "voters", "min_voters", "max_voters", "voting", "template", "quality", "deadline_s", "fallback")
+OPTIONS = (
+    "mode",
+    "voters",
+    "min_voters",
+    "max_voters",
+    "voting",
+    "template",
+    "quality",
+    "deadline_s",
+    "fallback",
+    "synthesis",
+    "judge",
+)
 Turn = dict[str, str]
 Told = Callable[[str], None]
 
@@ -45,7 +57,9 @@ class Said:
     def candidate(self) -> Mapping[str, Any]:
         """The candidate that was returned."""
         wanted = self.trace["verdict"]["candidate"]
-        found: Mapping[str, Any] = next(c for c in self.trace["candidates"] if f"{c['attempt']}:{c['model']}" == wanted)
+        found: Mapping[str, Any] = next(
+            c for c in self.trace["candidates"] if Candidate.model_validate(c).key == wanted
+        )
         return found
 
     @property

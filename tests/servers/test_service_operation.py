@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psutil
 import pytest
 from service_process import MODELS, Service, chat_body
@@ -134,5 +136,5 @@ def test_the_graph_is_a_page_for_people(service: Service) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert "<svg" in response.text
     assert all(f">{node}<" in response.text for node in ("classify", "route", "generate", "vote", "verify"))
-    assert "src=" not in response.text
+    assert all(source.startswith("/assets/") for source in re.findall(r'src="([^"]*)"', response.text))
     assert "https://" not in response.text

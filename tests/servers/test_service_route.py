@@ -149,7 +149,7 @@ def test_commands_use_the_service_that_owns_the_folder(service: Service, tmp_pat
     assert capibara("exemplars", "remove", identifier) == {"removed": 1}
     assert capibara("exemplars", "import", "mine.jsonl") == {"added": 1, "read": 1}
     assert capibara("exemplars", "remove", identifier) == {"removed": 1}
-    assert capibara("route", "¿Cuánto es 12*7?")["model"] in MODELS
+    assert capibara("route", "¿Cuánto es 12*7?", "--fleet", "tiny")["model"] in MODELS
 
 
 def test_a_damaged_store_costs_no_service_and_no_exemplar(tmp_path: Path, real_servers: None) -> None:
