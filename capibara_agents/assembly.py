@@ -164,7 +164,9 @@ class House:
 
     def _situation(self, classification: Classification, request: Request) -> Situation:
         fleet, expected = self.fleet.snapshot(), self.learning.expect(classification)
-        return planning.situation_of(classification, request, self.settings, fleet, expected)
+        return planning.situation_of(
+            classification, request, self.settings, fleet, expectations=expected, learned=self.learning.weights()
+        )
 
     def _plan(self, situation: Situation) -> Plan:
         return planning.first_plan(situation, self.learning.weights(), self.cores)

@@ -15,16 +15,23 @@ def situation_of(
     request: Request,
     settings: Settings,
     fleet: FleetSnapshot,
+    *,
     expectations: Mapping[str, Expectation],
+    learned: VoteWeights,
 ) -> route.Situation:
-    """All that a plan depends on, with the voters whose vote is expected to beat the best of them."""
+    """All that a plan depends on, with the voters whose vote is expected to beat the best of them.
+
+    Nobody is admitted to a vote that was not asked for before votes of just these voters have been recorded with their
+    truth: that each passes its checks as often as the others does not say that they are right as often.
+    """
+    admitted = vote.admit(expectations, max_voters=request.max_voters)
     return route.Situation(
         classification=classification,
         request=request,
         settings=settings,
         fleet=fleet,
         expectations=expectations,
-        admitted=vote.admit(expectations, max_voters=request.max_voters),
+        admitted=admitted if learned.knows(admitted) else (),
     )
 
 

@@ -164,7 +164,8 @@ class Nodes:
                 _request(runtime),
                 services.settings,
                 services.fleet.snapshot(),
-                services.expect(state["classification"]),
+                expectations=services.expect(state["classification"]),
+                learned=services.weights(),
             )
             plan = planning.first_plan(situation, services.weights(), services.cores)
         else:
@@ -202,9 +203,12 @@ class Nodes:
                 panel = Panel(plan, lambda candidates: self._is_decided(state, request, candidates))
                 self._panels[state["run"]] = panel
             candidate = await panel.ask(state["model"], answer, streams=live)
-            progress = {"answered": sum(c.has_answer for c in panel.answers), "asked": len(plan.models)}
+            answered = sum(c.has_answer for c in panel.answers)
         else:
             candidate = await answer
+            answered = state["answered"] + candidate.has_answer
+        if plan.mode == "consensus" and len(plan.models) > 1 and state["part"] == "answer":
+            progress = {"answered": answered, "asked": len(plan.models)}
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate), **progress})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
@@ -244,7 +248,9 @@ class Nodes:
             runs = runs_of(heard, last_user_text(state["messages"]), state["settled"] or "")
             following = self._next_voter(plan, request, matter(state), heard, runs)
             if following is not None:
-                return [Send("generate", task_for(state, following, state["messages"], remaining_s))]
+                answered = sum(c.has_answer for c in heard)
+                task = task_for(state, following, state["messages"], remaining_s, answered=answered)
+                return [Send("generate", task)]
         is_written = any(c.part == "synthesis" for c in candidates)
         is_read = any(c.emitted for c in candidates)
         if request.synthesis and not is_written and not is_read and voting.can_be_written(state["ballot"]):

@@ -58,6 +58,7 @@ class Task(TypedDict):
     question: str
     classification: Classification
     settled: str
+    answered: int
     deadline_s: float | None
 
 
@@ -83,7 +84,8 @@ def left_s(state: State, request: Request) -> float | None:
     return max(request.deadline_s - (time.monotonic() - state["started_s"]), NO_TIME_S)
 
 
-def task_for(state: State, model: str, messages: list[Any], left_s: float | None) -> Task:
+def task_for(state: State, model: str, messages: list[Any], left_s: float | None, *, answered: int = 0) -> Task:
+    """`answered`: how many voters have answered before this one is asked."""
     return Task(
         messages=messages,
         plan=state["plan"],
@@ -93,6 +95,7 @@ def task_for(state: State, model: str, messages: list[Any], left_s: float | None
         question=last_user_text(state["messages"]),
         classification=state["classification"],
         settled=state["settled"] or "",
+        answered=answered,
         deadline_s=left_s,
     )
 

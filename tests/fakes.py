@@ -454,7 +454,9 @@ class FakeHouse:
 
     def _situation(self, found: Classification, request: Request) -> Situation:
         expected = self.learning.expect(found)
-        return planning.situation_of(found, request, self.settings, self.fleet.snapshot(), expected)
+        return planning.situation_of(
+            found, request, self.settings, self.fleet.snapshot(), expected, self.learning.weights()
+        )
 
     def _plan(self, situation: Situation) -> Plan:
         return planning.first_plan(situation, self.learning.weights(), 8)

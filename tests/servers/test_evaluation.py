@@ -27,9 +27,11 @@ def rows(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str, folder: Path, **variables: str) -> Any:
-    """`capibara eval` with a data folder of its own and without a llama-server."""
-    own = {"CAPIBARA_RUNTIME__DATA_DIR": str(folder / "data"), "CAPIBARA_RUNTIME__LLAMA_SERVER": "/nowhere"}
-    return run_capibara("eval", *arguments, cwd=folder, **own, **variables)
+    """`capibara eval` with a data folder of these tests and without a llama-server."""
+    # One for all of them: what takes time is to embed the exemplars into a new one.
+    data = folder.parent / "data"
+    own = {"CAPIBARA_RUNTIME__DATA_DIR": str(data), "CAPIBARA_RUNTIME__LLAMA_SERVER": "/nowhere"}
+    return run_capibara("eval", *arguments, cwd=folder, **(own | variables))
 
 
 def test_json_is_one_object_and_nothing_else(tmp_path: Path, rows: Path) -> None:
@@ -70,12 +72,13 @@ def test_a_report_has_everything_in_one_page(tmp_path: Path, rows: Path) -> None
 def test_a_wrong_file_is_wrong_use(tmp_path: Path, rows: Path) -> None:
     """Exit status 2 and one sentence with the line; nothing is measured."""
     rows.write_text(rows.read_text(encoding="utf-8") + '{"id": "x", "prompt": "y", "language": "fr"}\n')
-    done = run("routing", str(rows), "--json", folder=tmp_path)
+    untouched = {"CAPIBARA_RUNTIME__DATA_DIR": str(tmp_path / "data")}
+    done = run("routing", str(rows), "--json", folder=tmp_path, **untouched)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert "line 5: language" in done.stderr
-    assert run("routing", "missing.jsonl", folder=tmp_path).returncode == 2
+    assert run("routing", "missing.jsonl", folder=tmp_path, **untouched).returncode == 2
     assert not (tmp_path / "data").exists()
 
 

@@ -136,5 +136,8 @@ def test_the_graph_is_a_page_for_people(service: Service) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert "<svg" in response.text
     assert all(f">{node}<" in response.text for node in ("classify", "route", "generate", "vote", "verify"))
-    assert all(source.startswith("/assets/") for source in re.findall(r'src="([^"]*)"', response.text))
+    sources = re.findall(r'src="([^"]*)"', response.text)
+    assert not [source for source in sources if source.startswith(("http", "//", "data:"))]
+    for source in sources:
+        assert service.client.get(f"/{source.lstrip('/')}").status_code == 200, source
     assert "https://" not in response.text

@@ -142,6 +142,8 @@ async def test_by_turns_all_are_asked_while_it_is_open(by_turns: FakeHouse) -> N
     assert by_turns.upstream.asked() == [PHI, QWEN, GPT]
     assert events[-1].candidate.content == "La respuesta es 84"
     assert [e["ballot"]["agreement"] for e in events[:-1] if e["event"] == "ballot"] == [1.0, 0.5, 0.6667]
+    told = [(e["answered"], e["asked"]) for e in events[:-1] if e["event"] == "candidate"]
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 async def test_side_by_side_the_rest_is_called_off_when_it_is_decided(house: FakeHouse) -> None:
