@@ -103,7 +103,7 @@ def test_openai_raises_its_own_errors(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "hi"}])
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model="capibara", messages=[{"role": "user", "content": "hi"}], n=2)
+        client.chat.completions.create(model="capibara", messages=[{"role": "user", "content": "hi"}], n=9)
     assert refused.value.param == "n"
 
 
