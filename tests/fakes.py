@@ -454,9 +454,8 @@ class FakeHouse:
 
     def _situation(self, found: Classification, request: Request) -> Situation:
         expected = self.learning.expect(found)
-        return planning.situation_of(
-            found, request, self.settings, self.fleet.snapshot(), expected, self.learning.weights()
-        )
+        fleet, learned = self.fleet.snapshot(), self.learning.weights()
+        return planning.situation_of(found, request, self.settings, fleet, expectations=expected, learned=learned)
 
     def _plan(self, situation: Situation) -> Plan:
         return planning.first_plan(situation, self.learning.weights(), 8)
