@@ -265,7 +265,7 @@ async def _postgres(url: str) -> Database:
         await pool.open(wait=True, timeout=10)
         saver = AsyncPostgresSaver(pool, serde=_serializer())
         await saver.setup()
-    except Exception as error:
+    except Exception as error:  # the driver's errors share no base class, and their texts may hold the password
         await pool.close()
         raise StoreError(f"The threads in Postgres cannot be opened: {type(error).__name__}.") from error
     return _Postgres(pool, saver)

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error, language, EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # whatever broke, a person gets one sentence and no traceback
         if sys.flags.dev_mode:  # PYTHONDEVMODE=1 shows where it happened
             raise
         unexpected = CapibaraError(sentence("error.unexpected", language, what=type(error).__name__))
