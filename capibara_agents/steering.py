@@ -24,6 +24,7 @@ _KIND = (
     r"translation|matematic\w+|programacion|logic[oa]|complej\w+|dificil|sencill\w+|facil|creativ\w+|traduccion)"
 )
 _ASKED = r"(?:question|problem|task|request|query|prompt|pregunta|problema|tarea|peticion|consulta)"
+_SETTING = rf"\b(?:(?:model|modelo)\s*[=:]\s*{_MODEL}|(?:domain|tier|complexity|dominio|complejidad)\s*[=:]\s*\w+)"
 _STEERING = re.compile(
     r"(?:\b(?:route|send|forward|direct|use|pick|choose|select|assign|escalate|switch|enruta\w*|envia\w*|manda\w*|usa|"
     rf"dirige\w*|utiliza|elige|escoge|asigna\w*|deriva\w*)\b[^.!?\n]{{0,40}}\b{_MODEL}|"
@@ -35,7 +36,9 @@ _STEERING = re.compile(
     # Up to the end of the sentence, where that is near.
     r")(?:[^.!?;:,\n()\[\]]{0,25}(?=[.!?;,\n)\]]|$))?|"
     r"\b(?:note to (?:the )?(?:router|classifier)|nota para el (?:router|enrutador|clasificador))\b|"
-    r"\b(?:domain|tier|complexity|dominio|complejidad)\s*[=:]\s*\w+"
+    # A setting that looks like one of a request or of a configuration: `[system] model=…`, `{"model": "…"}`.
+    rf"(?:[\[<(]\s*(?:system|sistema|admin|config\w*|router)\s*[\])>]\s*:?\s*)?{_SETTING}(?:\s*[,;]?\s*{_SETTING})*|"
+    rf"\{{\s*\"(?:model|modelo)\"\s*:\s*\"{_MODEL}\"(?:\s*,\s*\"\w{{1,20}}\"\s*:\s*\"?[\w.-]{{1,40}}\"?){{0,8}}\s*\}}"
 )
 
 

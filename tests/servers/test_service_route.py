@@ -77,9 +77,10 @@ def test_200_kb_are_decided_or_refused_for_their_length(service: Service) -> Non
 )
 def test_a_prompt_does_not_choose_its_model(service: Service, question: str, order: str) -> None:
     """Names of models in the text move no question to the model they name."""
-    plain, steered = routed(service, question), routed(service, f"{question} {order}")
-    assert steered["mode"] == plain["mode"] == "single"
-    assert steered["model"] == plain["model"] or steered["model"] not in order
+    before, steered, after = (routed(service, text) for text in (question, f"{question} {order}", question))
+    # A model that is loaded or unloaded in between may change the plain question's route too.
+    assert steered["mode"] in (before["mode"], after["mode"])
+    assert steered["model"] in (before["model"], after["model"])
 
 
 def test_a_route_says_what_spoke_and_what_would_have_been(service: Service) -> None:
