@@ -22,6 +22,7 @@ from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Embedder
+from capibara_agents.exemplar_vectors import KnownVectors
 from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.explain import explained
 from capibara_agents.head import Head
@@ -77,7 +78,7 @@ class House:
     @cached_property
     def exemplars(self) -> ExemplarStore:
         where = self.settings.routing.exemplar_store or self.settings.data_dir / "exemplars"
-        return ExemplarStore.open(where, self.embedder)
+        return ExemplarStore.open(where, KnownVectors.shipped(self.embedder))
 
     @cached_property
     def classifier(self) -> Classifier:

@@ -35,7 +35,9 @@ awk '/^[a-z]/ { engine = /^llama-cpp-python==/ } engine' requirements.lock >.ven
 awk '/^[a-z]/ { engine = /^llama-cpp-python==/ } !engine' requirements.lock >.venv/packages.lock
 
 say "Installing the packages of requirements.lock"
-"$uv" pip sync -q --python .venv/bin/python .venv/packages.lock || die "The packages could not be installed."
+# Compiled now, where there are cores for it: otherwise every start of a fresh clone compiles thousands of files, and
+# where Python may not write beside them (PYTHONDONTWRITEBYTECODE) each start does so again.
+"$uv" pip sync -q --compile-bytecode --python .venv/bin/python .venv/packages.lock || die "The packages could not be installed."
 
 engine=$(pinned llama-cpp-python)
 arguments=$(.venv/bin/python - <<'PYTHON'
@@ -86,5 +88,6 @@ mkdir -p "$cache"
 
 "$uv" pip install -q --no-deps --python .venv/bin/python "$cache/$key"/*.whl
 "$uv" pip install -q --no-deps --python .venv/bin/python -e .
+.venv/bin/python -m compileall -q capibara_agents graphs runtime || true
 touch .venv/.ready
 say "Ready: $(.venv/bin/capibara --version) in .venv"

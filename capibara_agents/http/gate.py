@@ -22,8 +22,9 @@ from capibara_agents.http.traffic import Traffic
 from capibara_agents.journal import REQUEST_ID
 from capibara_agents.settings import HASHED, ServerSettings
 
-# The playground is a page without data; what it calls asks for the key.
-OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/"})
+# Pages without data, and what they are made of: what they call asks for the key.
+OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/", "/docs", "/openapi.json", "/graph"})
+OPEN_FOLDER = "/assets/"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # What browsers are told about every answer; an answer of data is no page at all.
@@ -96,7 +97,7 @@ class Gate:
             message = f"The headers are larger than {self._limits.max_header_bytes} bytes."
             raise BadQuestion(message, code="headers_too_large")
         given = _digest(_key(headers))
-        if self._key_hashes and scope["path"] not in OPEN_PATHS and not self._knows(given):
+        if self._key_hashes and not _is_open(scope) and not self._knows(given):
             raise BadQuestion("No valid API key. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key")
         if not self._key_hashes and _is_foreign(scope, headers, self._limits):
             message = "A page of another site may not ask here; server.cors_origins names those that may."
@@ -136,6 +137,12 @@ class Gate:
             return message
 
         return counted
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether it is only looked at, and says nothing of anybody's questions, models or settings."""
+    path = scope["path"]
+    return scope["method"] in SAFE_METHODS and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))
 
 
 def _tag(headers: MutableHeaders, request_id: str) -> None:

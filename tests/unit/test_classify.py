@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from capibara_agents import classify
 from capibara_agents.classify import Classifier, decide
 from capibara_agents.embedder import Embedder, Vector
+from capibara_agents.exemplar_vectors import KnownVectors
 from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.features import Features, domain_evidence, estimate_tokens, structure
 from capibara_agents.head import Head
@@ -301,7 +302,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     embedder = Embedder()
     folder: Path = tmp_path_factory.mktemp("store")
     return Classifier(
-        embedder, ExemplarStore.open(folder / "exemplars", embedder), head=Head.shipped(), spelling=SPELLING.corrected
+        embedder,
+        ExemplarStore.open(folder / "exemplars", KnownVectors.shipped(embedder)),
+        head=Head.shipped(),
+        spelling=SPELLING.corrected,
     )
 
 

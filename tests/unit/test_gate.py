@@ -68,13 +68,34 @@ async def test_a_key_may_stand_in_the_configuration_as_its_hash(house: FakeHouse
         assert (await get(app, "/v1/models", authorization=f"Bearer {wrong}").done()).status == 401
 
 
-async def test_liveness_and_the_playground_need_no_key(house: FakeHouse) -> None:
-    """A probe has none; every other path does, those that do not exist too."""
+PAGES = ("/docs", "/openapi.json", "/graph", "/capibara/playground/", "/assets/docs_page.js", "/assets/swagger-ui.css")
+
+
+async def test_liveness_and_pages_without_data_need_no_key(house: FakeHouse) -> None:
+    """A probe has no key, and a page must be there for a key to be typed into it."""
     app = guarded(house, api_keys=("one",))
-    assert (await get(app, "/health/live").done()).status == 200
-    assert (await get(app, "/capibara/playground/").done()).status == 200
-    for path in ("/fleet", "/graph", "/health/ready", "/nothing", "/capibara/input_schema", "/openapi.json"):
-        assert (await get(app, path).done()).status == 401
+    for path in ("/health/live", *PAGES):
+        assert (await get(app, path).done()).status == 200, path
+    document = (await get(app, "/openapi.json").done()).json()
+    assert {"key": []} in document["security"]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+async def test_all_else_needs_a_key(house: FakeHouse) -> None:
+    """Every path of the description by every method, those that do not exist, and the pages by another method."""
+    app = guarded(house, api_keys=("one",))
+    described = (await get(app, "/openapi.json").done()).json()["paths"]
+    asked = [
+        (method.upper(), path.replace("{", "").replace("}", "")) for path, item in described.items() for method in item
+    ]
+    asked += [("GET", path) for path in ("/nothing", "/health/ready", "/capibara/input_schema", "/fleet/events")]
+    asked += [("GET", path) for path in ("/docs/", "//docs", "/DOCS", "/docs/../v1/models", "/assets", "/graph/x")]
+    asked += [("POST", path) for path in ("/health/live", *PAGES)]
+    for method, path in asked:
+        if method == "GET" and path in ("/health/live", *PAGES):
+            continue
+        assert (await Exchange(app, method, path).done()).status == 401, (method, path)
+    assert len(asked) > 60
 
 
 async def test_a_large_body_is_refused_by_its_length(house: FakeHouse) -> None:

@@ -110,8 +110,10 @@ async def test_consensus_tells_the_ballot(house: FakeHouse) -> None:
     assert got["model_used"] in (PHI, GPT)
     assert "42" in got["response"]
     assert (got["consensus"], got["consensus_method"]) == (True, "simple")
-    assert (got["models_queried"], got["successful_models"]) == (4, 3)
-    assert (got["selected_weight"], got["total_weight"]) == (2, 3)
+    # Two who say the same decide as soon as only one other can still answer: that one may be cut off.
+    assert got["models_queried"] == 4
+    assert got["successful_models"] in (2, 3)
+    assert (got["selected_weight"], got["total_weight"]) == (2, got["successful_models"])
     failed = next(voter for voter in got["responses"] if voter["model_id"] == MISTRAL)
     assert (failed["success"], "response" in failed) == (False, False)
     assert all(request["messages"][0]["role"] == "system" for request in house.upstream.requests)
