@@ -39,7 +39,7 @@ from starlette.responses import HTMLResponse, Response
 from capibara_agents.errors import CapibaraError
 from capibara_agents.http.langserve_encoding import encode
 from capibara_agents.http.langserve_events import ClientGone, EventStream, cancel_when_gone
-from capibara_agents.http.langserve_input import conversation, conversation_schema, inlined
+from capibara_agents.http.langserve_input import check, conversation, conversation_schema, inlined
 from capibara_agents.http.langserve_request import (
     BatchBody,
     EventsBody,
@@ -276,7 +276,7 @@ class _Face:
         if self._options:
             known = {key: value for key, value in given.items() if key in self._options.model_fields}
             try:
-                self._options.model_validate(known)
+                check(self._options, known)
             except ValidationError as error:
                 raise from_validation(error, *where) from None
 

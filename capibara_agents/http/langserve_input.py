@@ -173,8 +173,13 @@ def conversation(value: Any, options: type[BaseModel] | None = None) -> dict[str
         # A prompt value of JavaScript has its class's own keys beside the messages, one of Python its type.
         beside = {key: item for key, item in value.items() if key not in ("messages", "type") and key[:3] != "lc_"}
     if options:
-        options.model_validate(beside)
+        check(options, beside)
     return {**beside, "messages": [_message(message) for message in checked.messages]}
+
+
+def check(options: type[BaseModel], given: dict[str, Any]) -> None:
+    """Hold values that came as JSON to their schema, where "yes" is no boolean. Raises pydantic's ValidationError."""
+    options.model_validate_json(json.dumps(given), strict=True)
 
 
 def _message_list(value: Any) -> Any:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.conformity.conftest import KEY, Live
 
-LIMIT_S = 150
+# Generous: the machine may be busy with other things.
+LIMIT_S = 280
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -69,8 +70,11 @@ def test_llm_comply_passes(live: Live, python_packages: Callable[..., Path], tmp
 
 
 PATHS = "v1|health|graph|fleet$|fleet/models|stats|metrics|api|ok|info|assistants|runs|threads"
+# The five POSTs of LangServe take the same body and read it in the same way: two of them, and all that have no input.
+LANGSERVE = "capibara/(invoke$|stream_log$|[a-z]*_schema$|playground/$|c/)"
 
 
+@pytest.mark.timeout(LIMIT_S + 300)
 def test_schemathesis_finds_nothing(live: Live, python_packages: Callable[..., Path], tmp_path: Path) -> None:
     """Whatever the OpenAPI document allows or forbids is answered as it says.
 
@@ -86,7 +90,7 @@ def test_schemathesis_finds_nothing(live: Live, python_packages: Callable[..., P
     )
     done = run(
         bin_folder / "schemathesis", "run", f"{live.url}/openapi.json", "--max-examples", "4", "--seed", "1",
-        "--phases", "examples,coverage,fuzzing", "--include-path-regex", f"^/({PATHS})",
+        "--phases", "examples,coverage,fuzzing", "--include-path-regex", f"^/({PATHS}|{LANGSERVE})",
         "--no-color", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]

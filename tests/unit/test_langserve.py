@@ -207,6 +207,11 @@ async def test_the_first_failure_of_a_batch_stops_the_others() -> None:
         ({"input": "x", "config": {"tags": "a"}}, ["body", "config", "tags"]),
         ({"input": "x", "config": {"configurable": {"mode": SECRET}}}, ["body", "config", "configurable", "mode"]),
         ({"input": "x", "kwargs": {"voting": 3}}, ["body", "kwargs", "voting"]),
+        ({"input": "x", "kwargs": {"judge": "yes"}}, ["body", "kwargs", "judge"]),
+        (
+            {"input": {"messages": ["x"], "sampling": {"parallel_tool_calls": 1}}},
+            ["body", "input", "sampling", "parallel_tool_calls"],
+        ),
         ({"input": "x", "kwargs": []}, ["body", "kwargs"]),
     ],
 )
