@@ -63,6 +63,7 @@ class ChatCapibara(BaseChatModel):
     voters: tuple[str, ...] | None = None
     min_voters: int | None = None
     max_voters: int | None = None
+    samples: int | None = None
     voting: Voting | None = None
     template: TemplateName | None = None
     quality: Literal["fast", "balanced", "best"] | None = None

@@ -63,6 +63,7 @@ class Run(Value):
     language: Language
     signature: tuple[float, ...] = Field(repr=False, description="Of the question, see signature.py.")
     answered_by: str
+    spoken_by: str = Field("", description="The voter whose answer it is, where that is not just its model.")
     agreement: float = Field(1.0, ge=0, le=1)
     parts: tuple[Part, ...]
     tally: Tally | None = Field(None, description="Of a vote: who agreed with whom, without their answers.")
@@ -92,10 +93,10 @@ def run_of(
             tokens=c.usage.completion_tokens,
             seconds=max(0.0, c.timings.total_ms - c.timings.wait_ms) / 1000,
             passed=_passed(c, candidates, ballot, verdict),
-            agreed=agreed.get(c.model) if c.key.partition(":")[0] == _attempt(ballot) else None,
+            agreed=agreed.get(c.voter) if c.key.partition(":")[0] == _attempt(ballot) else None,
         )
         for c in candidates
-        if c.error is None
+        if c.error is None and c.sample == 1
     ]
     return Run(
         request_id=request_id,
@@ -103,10 +104,11 @@ def run_of(
         language=classification.language,
         signature=classification.signature,
         answered_by=answered.model,
+        spoken_by=answered.voter,
         agreement=ballot.agreement,
         parts=tuple(parts),
         tally=tally_of_ballot(ballot, classification.domain) if _is_comparable(ballot, answered) else None,
-        known={c.model: right for c in candidates if (right := _ran(c)) is not None},
+        known={c.voter: right for c in candidates if (right := _ran(c)) is not None},
     )
 
 
@@ -160,7 +162,7 @@ def round_of_run(run: Run, score: float | None = None) -> Round | None:
     """The recorded vote of a run, by what running the code told or else by a person's score in [-1, 1]."""
     if run.tally is None:
         return None
-    good = run.known or ({} if score is None else {run.answered_by: (score + 1) / 2})
+    good = run.known or ({} if score is None else {run.spoken_by or run.answered_by: (score + 1) / 2})
     return judged_round(run.tally, good)
 
 

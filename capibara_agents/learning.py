@@ -27,7 +27,15 @@ from capibara_agents.journal import (
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
 from capibara_agents.stock import Stock
 from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
-from capibara_agents.vote import ENOUGH_ROUNDS, VoteWeights, learn
+from capibara_agents.vote import (
+    ENOUGH_ROUNDS,
+    Round,
+    Sureness,
+    VoteWeights,
+    learn,
+    learn_sureness,
+    samples_that_pay,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +57,7 @@ class RecordsOutcomes(Protocol):
     def expect(self, classification: Classification) -> Mapping[str, Expectation]: ...
     def updates(self) -> tuple[Update, ...]: ...
     def undo(self, update_id: int) -> UpdateReport: ...
+    def weigh_sureness(self, votes: int, before: float, after: float, *, holds: bool) -> bool: ...
     def stock(self) -> Stock: ...
     def clear(self) -> int: ...
     def close(self) -> None: ...
@@ -131,7 +140,11 @@ class Learning:
         """Take an update back. BadQuestion (not_found) for one that is not applied."""
         try:
             with self._learn:
-                return self._learner.undo(update_id)
+                report = self._learner.undo(update_id)
+                if self._weights is not None and self._weights.sureness is not None:
+                    # It may be this that was undone.
+                    self._weights = self._weigh()
+                return report
         except StoreError as error:
             raise BadQuestion(error.message, param="update_id", code="not_found") from error
 
@@ -239,10 +252,22 @@ class Learning:
         try:
             rounds = self._journal.rounds()
             voters = dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked))
-            return learn(rounds, tuple(voters))
+            weights = learn(rounds, tuple(voters))
+            return weights.model_copy(
+                update={"sureness": self._sureness(rounds, tuple(voters)), "samples": samples_that_pay(rounds, learn)}
+            )
         except Exception as error:  # noqa: BLE001  (a damaged row must not stop the answering)
             log.warning("recorded votes could not be learned from: %s", type(error).__name__)
             return VoteWeights()
+
+    def _sureness(self, rounds: Sequence[Round], voters: Sequence[str]) -> Sureness | None:
+        """What the voters' own log-probabilities say, where that is shown and was not undone."""
+        found = learn_sureness(rounds, voters, learn)
+        if found is None:
+            return None
+        holds = found.sureness is not None
+        counts = self._learner.weigh_sureness(found.rounds, found.before, found.after, holds=holds)
+        return found.sureness if counts else None
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
         try:

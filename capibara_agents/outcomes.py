@@ -74,7 +74,10 @@ class Update(Value):
     id: int
     at: float = Field(description="Unix time.")
     state: State
-    outcomes: int
+    kind: Literal["outcomes", "sureness"] = Field(
+        "outcomes", description="sureness: how sure voters are of their words began, or ceased, to count in votes."
+    )
+    outcomes: int = Field(description="Or, of sureness, recorded votes.")
     before: float | None
     after: float | None
 
@@ -183,6 +186,28 @@ class Learner:
         log.info("update %d was undone", update_id)
         return UpdateReport(update_id=update_id, applied=False, reason="It was undone.", outcomes=found.outcomes)
 
+    def weigh_sureness(self, votes: int, before: float, after: float, *, holds: bool) -> bool:
+        """Whether voters' sureness counts, given what `votes` recorded votes say of it; a change is an update.
+
+        `before` and `after`: the chance that was given to what proved true, without it and with it, mean (geometric),
+        on votes it was not fitted on. Once undone it stays off until twice as many votes say that it holds.
+        """
+        with self._door:
+            last = next((update for update in reversed(self._updates()) if update.kind == "sureness"), None)
+            if last is None or last.state != "applied":
+                was_undone = last is not None and last.state == "undone" and votes < 2 * last.outcomes
+                if not holds or was_undone:
+                    return False
+            elif holds:
+                return True
+            with self._table:
+                self._table.execute(
+                    "insert into updates (at, state, kind, outcomes, before, after) values (?, ?, 'sureness', ?, ?, ?)",
+                    (self._now(), "applied" if holds else "refused", votes, before, after),
+                )
+        log.info("voters' sureness %s in votes, by %d recorded ones", "counts" if holds else "no longer counts", votes)
+        return holds
+
     def updates(self) -> tuple[Update, ...]:
         """The log of updates, the oldest first."""
         with self._door:
@@ -230,7 +255,7 @@ class Learner:
         after = Fit.of(evidence, chosen.beliefs, self._prior)
         if len(past.score):
             old, new = replayed(past, Fit.of(past, last.beliefs, self._prior), after)
-            steps = [(u.before, u.after) for u in self._updates() if u.state == "applied"]
+            steps = [(u.before, u.after) for u in self._updates() if u.state == "applied" and u.kind == "outcomes"]
             owed = debt([*((b, a) for b, a in steps if b is not None and a is not None), (old, new)])
             # A step that costs nothing is welcome whatever is owed.
             applied = old <= new or owed <= GUARD
@@ -287,8 +312,10 @@ class Learner:
             )
 
     def _updates(self) -> tuple[Update, ...]:
-        rows = self._table.execute("select id, at, state, outcomes, before, after from updates order by id").fetchall()
-        names = ("id", "at", "state", "outcomes", "before", "after")
+        rows = self._table.execute(
+            "select id, at, state, kind, outcomes, before, after from updates order by id"
+        ).fetchall()
+        names = ("id", "at", "state", "kind", "outcomes", "before", "after")
         return tuple(Update.model_validate(dict(zip(names, row, strict=True))) for row in rows)
 
     def _evidence(self, number: int = -1, *, models: Sequence[str] = ()) -> Evidence:
@@ -360,12 +387,15 @@ def _connected(file: Path) -> sqlite3.Connection:
             "domain text not null, language text not null, signature blob not null);"
             "create table if not exists updates (id integer primary key autoincrement, at real not null, "
             "state text not null, outcomes integer not null, before real, after real, "
-            "beliefs text);"
+            "beliefs text, kind text not null default 'outcomes');"
             "create table if not exists outcomes (number integer primary key autoincrement, update_id integer not null "
             "references updates (id), request_id text not null, model text not null, good real not null, "
             "certainty real not null, origin text not null, tokens integer not null, seconds real not null, "
             "at real not null)"
         )
+        # A file of an earlier version knows one kind.
+        if not any(column[1] == "kind" for column in table.execute("pragma table_info(updates)")):
+            table.execute("alter table updates add column kind text not null default 'outcomes'")
         table.execute("select count(*) from outcomes").fetchone()
     except sqlite3.Error:
         table.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from capibara_agents import route, vote
 from capibara_agents.settings import Settings
-from capibara_agents.types import Classification, Expectation, FleetSnapshot, Plan, Request
+from capibara_agents.types import Classification, Expectation, FleetSnapshot, Plan, Reason, Request
 from capibara_agents.vote import VoteWeights
 
 
@@ -41,19 +41,31 @@ def first_plan(situation: route.Situation, learned: VoteWeights, cores: int) -> 
     Raises UnknownModel, BadQuestion, ContextTooLong.
     """
     plan = route.first_plan(situation)
-    if plan.mode != "consensus" or len(plan.models) < 2:
+    if plan.mode != "consensus" or (len(plan.models) < 2 and situation.request.samples < 2):
         return plan
     prior = vote.prior_weights(plan.models, situation.expectations)
     if learned.knows(plan.models):
         models = sorted(plan.models, key=learned.order.index)
     else:
         models = sorted(plan.models, key=lambda model: -prior[model])
+    voters, count = tuple(models), situation.request.samples
+    if count == 1:
+        # Nobody asked for samples: only where recorded votes have shown that they pay.
+        count = learned.samples.get(models[0], 1)
+    if count > 1:
+        voters = vote.with_samples(models, count)
     sizes = {model: route.weights_bytes(situation.settings.spec(model)) for model in models}
     return plan.model_copy(
         update={
-            "models": tuple(models),
+            "models": voters,
             "weights": prior,
-            "schedule": vote.schedule(sizes, situation.fleet, cores),
+            "schedule": vote.schedule(sizes, situation.fleet, cores, samples=count),
             "first_choice": models[0],
+            "reason": plan.reason if count == 1 else _counted(plan.reason, voters),
         }
     )
+
+
+def _counted(reason: Reason, voters: tuple[str, ...]) -> Reason:
+    """The reason of a vote in which samples take part: they are voters too."""
+    return reason.model_copy(update={"values": {**reason.values, "count": len(voters), "models": ", ".join(voters)}})

@@ -43,6 +43,25 @@ VIRTUAL_MODELS: dict[str, Literal["auto", "single", "consensus"]] = {
 }
 
 
+SAMPLE_MARK = "#"
+
+
+def model_of(voter: str) -> str:
+    """The model behind a voter: `m#2` is the second sample of m."""
+    return voter.partition(SAMPLE_MARK)[0]
+
+
+def sample_of(voter: str) -> int:
+    """Which sample of its model a voter is, from 1."""
+    _, _, number = voter.partition(SAMPLE_MARK)
+    return int(number) if number else 1
+
+
+def voter_of(model: str, sample: int) -> str:
+    """The name under which a sample of a model votes; the first one's is the model's."""
+    return model if sample == 1 else f"{model}{SAMPLE_MARK}{sample}"
+
+
 class Value(BaseModel):
     """A frozen value; unknown fields are a mistake."""
 
@@ -82,6 +101,7 @@ class Request(Value):
     min_voters: int = Field(2, ge=1, le=5, description="Fewer answers than this make the vote degraded.")
     max_voters: int = Field(3, ge=1, le=5, description="No more models than this are asked in a vote.")
     voting: Voting = Field("weighted", description="How ballots are counted.")
+    samples: int = Field(1, ge=1, le=5, description="So many answers of the strongest voter take part in a vote.")
     template: TemplateName | None = Field(None, description="A prompt template put before the conversation.")
     quality: Literal["fast", "balanced", "best"] = Field("balanced", description="Speed against quality.")
     deadline_s: float | None = Field(None, ge=0.001, description="Seconds after which whoever has answered decides.")
@@ -164,7 +184,9 @@ class Plan(Value):
     """Which models are asked now, and who comes after them."""
 
     mode: Mode
-    models: tuple[str, ...] = Field(min_length=1, description="Asked in this attempt, in the order of their value.")
+    models: tuple[str, ...] = Field(
+        min_length=1, description="Asked in this attempt, in the order of their value; `m#2`: a second sample of m."
+    )
     schedule: Schedule = Field("together", description="Several models side by side, or one after the other.")
     chain: tuple[str, ...] = Field((), description="Asked in later attempts, in this order.")
     tier: Tier
@@ -213,6 +235,7 @@ class Candidate(Value):
     """What one model gave in one attempt: a text, tool calls, or an error."""
 
     model: str
+    sample: int = Field(1, ge=1, description="Of several answers of one model in a vote, which one.")
     attempt: int = 1
     content: str = ""
     reasoning: str = ""
@@ -236,8 +259,13 @@ class Candidate(Value):
         return self.error is None and bool(self.content.strip() or self.tool_calls)
 
     @property
+    def voter(self) -> str:
+        """Its name in a vote."""
+        return voter_of(self.model, self.sample)
+
+    @property
     def key(self) -> str:
-        key = f"{self.attempt}:{self.model}"
+        key = f"{self.attempt}:{self.voter}"
         return key if self.part == "answer" else f"{key}:{self.part}"
 
     @property
@@ -277,13 +305,16 @@ class Canonical(Value):
 class Vote(Value):
     """One voter's part in a ballot."""
 
-    model: str
+    model: str = Field(description="The voter; `m#2`: a second sample of m.")
     answer: Canonical
     weight: float = Field(description="Log-odds of being right, or 1 in a simple vote.")
     cluster: int = Field(description="Voters of one cluster gave the same answer.")
     evidence: int = Field(0, ge=0, description="Recorded votes behind the weight; 0: it is assumed.")
     traits: dict[str, float] = Field(
         default_factory=dict, exclude=True, repr=False, description="Of its answer, see vote/traits.py; in no trace."
+    )
+    logprobs: dict[str, float] = Field(
+        default_factory=dict, exclude=True, repr=False, description="mean, min, tail of its words, where known."
     )
 
 
@@ -297,6 +328,7 @@ class Ballot(Value):
     calibrated: bool = Field(False, description="Whether confidence is a chance of being right that was learned.")
     votes: tuple[Vote, ...] = ()
     absent: dict[str, str] = Field(default_factory=dict, description="Voter -> error code.")
+    degraded: bool = Field(False, description="A voter who was to be heard gave no answer; the others decided.")
     spared: tuple[str, ...] = Field((), description="Voters whose answers could not have changed, or not paid.")
 
 

@@ -36,6 +36,9 @@ from capibara_agents import verify as checking
 from capibara_agents import vote as voting
 from capibara_agents.classify import Classifier
 from capibara_agents.embedder import Embedder
+from capibara_agents.graphs.aside import BRIEF_CHARS, aside
+from capibara_agents.graphs.counting import Counting, Vote
+from capibara_agents.graphs.judges import Judges
 from capibara_agents.graphs.panel import Panel
 from capibara_agents.graphs.state import (
     NO_TIME_S,
@@ -51,7 +54,6 @@ from capibara_agents.graphs.state import (
     needs_confidence,
     of_attempt,
     previous_plan,
-    runs_of,
     task_for,
 )
 from capibara_agents.models import Delta, Inquiry, Models
@@ -67,23 +69,21 @@ from capibara_agents.types import (
     Fleet,
     Plan,
     Request,
-    Sampling,
     Verdict,
+    model_of,
+    sample_of,
 )
-from capibara_agents.verify import opinion as opinions
 from capibara_agents.verify import sandbox
 from capibara_agents.verify.behaviour import Runner
 
 # route, generate, vote, verify.
 STEPS_PER_ATTEMPT = 4
 # generate and vote once more, for each voter of an attempt and for a synthesis.
-STEPS_BY_TURNS = 2 * 6
+STEPS_BY_TURNS = 2 * 10
 LONG_CHARS = 20_000
 # A run of an answer's code, and of the question's: wall time, and of it the processor's. Less than LEAST_RUN_S is not
 # worth the start.
 RUN_S, PRINT_S, MOST_CPU_S, LEAST_RUN_S = 10.0, 5.0, 3, 0.3
-# The chance that an answer of which nothing is known is right.
-UNKNOWN = 0.5
 _MAKING = threading.Lock()
 
 
@@ -138,12 +138,19 @@ class Nodes:
         self._services = services
         # Nobody but the branches of generate holds a panel: it goes with them, however they end.
         self._panels: weakref.WeakValueDictionary[str, Panel] = weakref.WeakValueDictionary()
+        # Nodes are made without services too, to draw the graph.
+        if services:
+            self._counting = Counting(services.embedder, services.weights)
+            self._judges = Judges(services.settings, services.models)
+        self._has_weights = False
 
     async def classify(self, state: InputState, runtime: Runtime[Request]) -> dict[str, Any]:
         """What is asked: language, domain, complexity, modality."""
         started = time.monotonic()
         request = _request(runtime)
-        classification = self._services.classifier.classify(state["messages"], request.sampling)
+        is_long = sum(len(str(m.content)) for m in state["messages"]) > BRIEF_CHARS
+        classify = self._services.classifier.classify
+        classification = await aside(is_long, classify, state["messages"], request.sampling)
         return {
             "classification": classification,
             "candidates": None,
@@ -159,15 +166,18 @@ class Nodes:
         previous = previous_plan(state)
         if previous is None:
             services = self._services
+            # Learned at the first call, out of all recorded votes.
+            learned = await aside(not self._has_weights, services.weights)
+            self._has_weights = True
             situation = planning.situation_of(
                 state["classification"],
                 _request(runtime),
                 services.settings,
                 services.fleet.snapshot(),
                 expectations=services.expect(state["classification"]),
-                learned=services.weights(),
+                learned=learned,
             )
-            plan = planning.first_plan(situation, services.weights(), services.cores)
+            plan = planning.first_plan(situation, learned, services.cores)
         else:
             plan = routing.next_plan(previous, state["candidates"])
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})
@@ -196,19 +206,18 @@ class Nodes:
         live = state["part"] == "answer" and is_live(plan, state["model"], request)
         answer = self._answer(state, request, _emitter(runtime.stream_writer) if live else None)
         progress: dict[str, Any] = {}
-        side_by_side = plan.mode == "consensus" and plan.schedule == "together" and len(plan.models) > 1
-        if side_by_side and state["part"] == "answer":
+        is_vote = plan.mode == "consensus" and len(plan.models) > 1 and state["part"] == "answer"
+        if is_vote and plan.schedule == "together":
             panel = self._panels.get(state["run"])
             if panel is None:
-                panel = Panel(plan, lambda candidates: self._is_decided(state, request, candidates))
+                panel = Panel(plan, partial(self._counting.standing, _vote_of(state, request)))
                 self._panels[state["run"]] = panel
-            candidate = await panel.ask(state["model"], answer, streams=live)
-            answered = sum(c.has_answer for c in panel.answers)
+            candidate, standing = await panel.ask(state["model"], answer, streams=live)
+            progress = {"answered": standing.answered, "asked": len(plan.models), "agreement": standing.agreement}
         else:
             candidate = await answer
-            answered = state["answered"] + candidate.has_answer
-        if plan.mode == "consensus" and len(plan.models) > 1 and state["part"] == "answer":
-            progress = {"answered": answered, "asked": len(plan.models)}
+            if is_vote:
+                progress = {"answered": state["answered"] + candidate.has_answer, "asked": len(plan.models)}
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate), **progress})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
@@ -223,15 +232,8 @@ class Nodes:
         if plan.mode != "consensus" or len(plan.models) == 1:
             ballot = voting.pass_through(candidates)
         else:
-            ballot = voting.count(
-                candidates,
-                matter=matter(state),
-                method=request.voting,
-                weights=plan.weights,
-                similarity=lambda: self._similarity(candidates),
-                learned=self._services.weights(),
-                runs=runs_of(candidates, last_user_text(state["messages"]), settled),
-            )
+            vote = Vote(plan, request, matter(state), settled or "")
+            ballot = await asyncio.to_thread(self._counting.ballot, vote, candidates)
             ballot = _with_unasked(ballot, plan, candidates, is_late=left_s(state, request) == NO_TIME_S)
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
         return {"ballot": ballot, "settled": settled, "timings_ms": {"vote": _ms_since(started)}}
@@ -245,8 +247,8 @@ class Nodes:
         candidates = of_attempt(state["candidates"], plan)
         if plan.schedule == "turns":
             heard = [c for c in candidates if c.part == "answer"]
-            runs = runs_of(heard, last_user_text(state["messages"]), state["settled"] or "")
-            following = self._next_voter(plan, request, matter(state), heard, runs)
+            vote = Vote(plan, request, matter(state), state["settled"] or "")
+            following = await asyncio.to_thread(self._counting.next_voter, vote, heard)
             if following is not None:
                 answered = sum(c.has_answer for c in heard)
                 task = task_for(state, following, state["messages"], remaining_s, answered=answered)
@@ -271,11 +273,9 @@ class Nodes:
             max_attempts=self._services.settings.routing.max_attempts,
             background=background(state),
         )
-        # Long texts take long to check, and others wait for this loop.
-        is_long = sum(len(c.content) for c in candidates) > LONG_CHARS
-        verdict = await asyncio.to_thread(judge) if is_long else judge()
+        verdict = await aside(not checking.is_brief(candidates, state["classification"], request), judge)
         if request.judge and verdict.final and verdict.candidate is not None:
-            verdict = await self._with_opinion(state, request, verdict)
+            verdict = await self._judges.with_opinion(state, request, verdict)
         runtime.stream_writer({"event": "verdict", "verdict": verdict.model_dump(mode="json")})
         if verdict.final:
             self._services.ended(state["classification"], candidates, state["ballot"], verdict)
@@ -300,15 +300,18 @@ class Nodes:
         messages: list[Any] = task["messages"]
         if task["part"] == "answer":
             messages = apply_template(request.template, messages, task["classification"].reply_language)
+        sample = sample_of(task["model"])
+        if sample > 1:
+            sampling = voting.sampled(sampling, sample)
         inquiry = Inquiry(
-            spec=self._services.settings.spec(task["model"]),
+            spec=self._services.settings.spec(model_of(task["model"])),
             attempt=plan.attempt,
             messages=messages,
             sampling=sampling,
             deadline_s=task["deadline_s"],
         )
         candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
-        changes: dict[str, Any] = {"part": task["part"]}
+        changes: dict[str, Any] = {"part": task["part"], "sample": sample}
         if not request.sampling.logprobs:
             changes["logprobs"] = ()
         if candidate.has_answer:
@@ -318,7 +321,7 @@ class Nodes:
 
     async def _tried(self, content: str, question: str, tests: str | None, remaining_s: float | None) -> Check | None:
         """What running an answer's code showed; None where there is nothing to run, or no time left for it."""
-        program = checking.trial(content, question, tests)
+        program = await aside(len(content) + len(question) > LONG_CHARS, checking.trial, content, question, tests)
         if program is None:
             return checking.without_code() if tests else None
         limits = _limits(RUN_S, remaining_s)
@@ -330,83 +333,14 @@ class Nodes:
         """What running the code of the question gives, where it asks for that; else empty."""
         question = last_user_text(state["messages"])
         limits = _limits(PRINT_S, left_s(state, request))
-        if limits is None or checking.find_print_question(question) is None:
+        if limits is None:
+            return ""
+        if await aside(len(question) > LONG_CHARS, checking.find_print_question, question) is None:
             return ""
         settle = partial(checking.settle_print_question, question, self._services.runner.evaluate, limits)
         return await asyncio.to_thread(settle) or ""
 
-    async def _with_opinion(self, state: State, request: Request, verdict: Verdict) -> Verdict:
-        """The verdict with another model's opinion as its last check; as it was, where nobody has one."""
-        winner = next(c for c in state["candidates"] if c.key == verdict.candidate)
-        plan, classification, ballot = state["plan"], state["classification"], state["ballot"]
-        others = (*plan.models, *plan.chain, *(spec.id for spec in self._services.settings.models))
-        judge = next((model for model in others if model != winner.model), None)
-        remaining_s = left_s(state, request)
-        if judge is None or remaining_s == NO_TIME_S or not winner.content:
-            return verdict
-        secret = secrets.token_hex(8)
-        prompt = opinions.question_to_judge(
-            last_user_text(state["messages"]), winner.content, secret=secret, language=classification.language
-        )
-        inquiry = Inquiry(
-            spec=self._services.settings.spec(judge),
-            attempt=plan.attempt,
-            messages=[HumanMessage(prompt)],
-            sampling=Sampling(temperature=0.0),
-            deadline_s=remaining_s,
-        )
-        reply = await self._services.models.ask(inquiry, config=get_config())
-        if reply.error:
-            return verdict
-        signs = opinions.signs_of(
-            verdict.checks, agreement=ballot.agreement if len(ballot.votes) > 1 else None, sure_of_words=None
-        )
-        before = ballot.confidence if ballot.votes else UNKNOWN
-        check = opinions.judged(before, opinions.opinion(reply.content, secret=secret), signs)
-        return verdict.model_copy(
-            update={"checks": (*verdict.checks, check), "accepted": verdict.accepted and check.passed}
-        )
-
-    def _similarity(self, candidates: Sequence[Candidate]) -> list[list[float]] | None:
-        contents = [c.content for c in candidates if c.has_answer]
-        if len(contents) < 2:
-            return None
-        vectors = self._services.embedder.embed_many(contents)
-        similarity: list[list[float]] = (vectors @ vectors.T).tolist()
-        return similarity
-
     # ---------------------------------------------------------------- decisions over services
-
-    def _is_decided(self, task: Task, request: Request, candidates: Sequence[Candidate]) -> bool:
-        """Whether the voters who have not answered yet cannot change the outcome, or are not worth waiting for."""
-        runs = runs_of(candidates, task["question"], task["settled"])
-        matter = matter_of(task["question"], task["classification"])
-        return self._next_voter(task["plan"], request, matter, candidates, runs) is None
-
-    def _next_voter(
-        self, plan: Plan, request: Request, matter: voting.Matter, heard: Sequence[Candidate], runs: voting.Runs
-    ) -> str | None:
-        remaining = [model for model in plan.models if model not in {c.model for c in heard}]
-        if runs.refuted and not runs.proven and remaining:
-            # What was tried is wrong: the next one may be right, whatever the others' number.
-            return remaining[0]
-        learned = self._services.weights()
-        worth = voting.words(
-            plan.models,
-            heard,
-            method=request.voting,
-            weights=plan.weights,
-            learned=learned,
-            runs=runs,
-            domain=matter.domain,
-        )
-        return voting.next_voter(
-            voting.said(heard, matter, runs=runs),
-            remaining,
-            learned if voting.counts_chances(request.voting, learned, runs) else voting.VoteWeights(),
-            prior=worth,
-            min_voters=min(max(request.min_voters, request.choices), len(plan.models)),
-        )
 
     def _writing(self, state: State, candidates: Sequence[Candidate], remaining_s: float | None) -> Task:
         """The task of whoever writes one answer out of all: the strongest voter who answered."""
@@ -422,6 +356,10 @@ class Nodes:
         messages = [*state["messages"][:last], HumanMessage(prompt)]
         task = task_for(state, answered[0].model, messages, remaining_s)
         return {**task, "part": "synthesis"}
+
+
+def _vote_of(task: Task, request: Request) -> Vote:
+    return Vote(task["plan"], request, matter_of(task["question"], task["classification"]), task["settled"])
 
 
 def _request(runtime: Runtime[Request]) -> Request:
@@ -455,9 +393,10 @@ def _limits(wall_s: float, remaining_s: float | None) -> sandbox.Limits | None:
 
 def _with_unasked(ballot: Ballot, plan: Plan, candidates: Sequence[Candidate], *, is_late: bool) -> Ballot:
     """The ballot with the voters that nobody asked: for want of time, or because it was decided without them."""
-    unasked = [model for model in plan.models if model not in {c.model for c in candidates}]
+    unasked = [voter for voter in plan.models if voter not in {c.voter for c in candidates}]
     if is_late:
-        return ballot.model_copy(update={"absent": {**ballot.absent, **dict.fromkeys(unasked, "deadline")}})
+        absent = {**ballot.absent, **dict.fromkeys(unasked, "deadline")}
+        return ballot.model_copy(update={"absent": absent, "degraded": bool(absent)})
     return ballot.model_copy(update={"spared": (*ballot.spared, *unasked)})
 
 

@@ -136,7 +136,7 @@ def previous_plan(state: State) -> Plan | None:
 def of_attempt(candidates: Sequence[Candidate], plan: Plan) -> list[Candidate]:
     """The candidates of the plan's attempt, in the order in which they were chosen."""
     latest = [c for c in candidates if c.attempt == plan.attempt]
-    return sorted(latest, key=lambda c: plan.models.index(c.model))
+    return sorted(latest, key=lambda c: plan.models.index(c.voter))
 
 
 def matter(state: State) -> voting.Matter:

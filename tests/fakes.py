@@ -385,6 +385,10 @@ class FakeLearner:
         """There is nothing to undo."""
         raise StoreError(f"There is no applied update {update_id}.")
 
+    def weigh_sureness(self, votes: int, before: float, after: float, *, holds: bool) -> bool:
+        """Whatever holds counts."""
+        return holds
+
     def stock(self) -> Stock:
         """As many as it was told."""
         return Stock(len(self.told))

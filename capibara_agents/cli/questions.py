@@ -76,6 +76,7 @@ def _add_several(app: typer.Typer, terminal: Terminal) -> None:
         voter: list[str] = typer.Option([], help=t("cli.opt.voter")),
         voting: str = typer.Option("weighted", help=t("cli.opt.voting")),
         max_voters: int = typer.Option(3, help=t("cli.opt.max_voters")),
+        samples: int = typer.Option(1, help=t("cli.opt.samples")),
         max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
         config: Path | None = typer.Option(None, help=t("cli.opt.config")),
         fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
@@ -84,7 +85,7 @@ def _add_several(app: typer.Typer, terminal: Terminal) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import consensus as terminal_consensus  # noqa: PLC0415
 
-        election = terminal_consensus.Election(question, voter, voting, max_voters, max_tokens)
+        election = terminal_consensus.Election(question, voter, voting, max_voters, samples, max_tokens)
         terminal_consensus.run(settings, election, terminal, as_json=as_json)
 
     @app.command(help=t("cli.compare"))

@@ -6,6 +6,7 @@ asking on until it no longer pays (vote/stopping.py). A question that running co
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import random
@@ -155,7 +156,7 @@ def replay(
     """The figures of one panel; `settled`: row id -> whether what running its code gave is right."""
     settled = settled or {}
     rounds = [round_of_row(row, models) for row in rows]
-    fold = _dealt(len(rows), folds)
+    fold = dealt(len(rows), folds)
     outcomes: dict[int, Outcome] = {}
     for number in range(folds):
         held = [i for i in range(len(rows)) if fold[i] == number]
@@ -184,10 +185,20 @@ def _canonical(extracted: str, row: Row) -> Canonical:
     """An answer that was already extracted, in the form in which it is compared."""
     if row.options:
         return Canonical(kind=AnswerKind.option, value=extracted.strip().upper(), confidence=1.0)
+    if row.domain == "coding":
+        return Canonical(kind=AnswerKind.literal, value=_literal(extracted), confidence=1.0)
     number = parse_number(extracted)
     if number is not None:
         return Canonical(kind=AnswerKind.number, value=number, confidence=1.0)
     return Canonical(kind=AnswerKind.text, value=plain_text(extracted) or extracted.strip(), confidence=1.0)
+
+
+def _literal(written: str) -> str:
+    """A Python value as Python shows it: quotes may differ, kinds may not; what is none stays as it is written."""
+    try:
+        return repr(ast.literal_eval(written.strip()))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return written.strip()
 
 
 def round_of_row(row: Row, models: Sequence[str]) -> Round:
@@ -206,7 +217,7 @@ def round_of_row(row: Row, models: Sequence[str]) -> Round:
     )
 
 
-def _dealt(n: int, folds: int) -> list[int]:
+def dealt(n: int, folds: int) -> list[int]:
     """A fold for each row, of equal size as near as can be; always the same for as many rows."""
     order = list(range(n))
     random.Random(FOLD_SEED).shuffle(order)

@@ -22,7 +22,7 @@ from capibara_agents.http.errors import body_of, internal
 from capibara_agents.http.house import House
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event
-from capibara_agents.types import Plan, Request
+from capibara_agents.types import Plan, Request, voter_of
 
 
 class Shape(Protocol):
@@ -125,12 +125,15 @@ def _has_answered(event: Event) -> bool:
 
 
 def _told(event: Event) -> ServerSentEvent | None:
-    """How a vote stands, as a comment, which clients pass over: who has answered, how far the answers agree."""
+    """How a vote stands, as a comment, which clients pass over: who has answered, how far the answers agree so far."""
     if event["event"] == "candidate" and "asked" in event:
         how = "answered" if event["candidate"]["error"] is None else event["candidate"]["error"]
-        return ServerSentEvent(
-            comment=f"vote: {event['candidate']['model']} {how}, {event['answered']} of {event['asked']}", sep="\n"
-        )
+        agreement = event.get("agreement")
+        voter = voter_of(event["candidate"]["model"], event["candidate"]["sample"])
+        stands = f"{event['answered']} of {event['asked']}"
+        if agreement is not None:
+            stands = f"{stands}, agreement {agreement:.2f}"
+        return ServerSentEvent(comment=f"vote: {voter} {how}, {stands}", sep="\n")
     if event["event"] == "ballot" and event["ballot"]["votes"]:
         ballot = event["ballot"]
         return ServerSentEvent(

@@ -42,7 +42,7 @@ def consensus_answer(answer: Answer, *, method: str, duration_s: float) -> dict[
     cluster's ballots, of `total_weight` cast.
     """
     candidate, ballot = answer.candidate, answer.ballot
-    cluster = next((vote.cluster for vote in ballot.votes if vote.model == candidate.model), None)
+    cluster = next((vote.cluster for vote in ballot.votes if vote.model == candidate.voter), None)
     voted = [c for c in answer.candidates if c.attempt == candidate.attempt]
     return {
         "response": candidate.content,

@@ -11,7 +11,7 @@ from capibara_agents.errors import BadQuestion
 from capibara_agents.http import chat_rules, chat_schemas
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event, read_messages, read_request
-from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usage
+from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usage, model_of
 
 
 class StreamOptions(BaseModel):
@@ -29,6 +29,7 @@ class Options(BaseModel):
     voters: list[str] | None = None
     min_voters: int | None = None
     max_voters: int | None = None
+    samples: int | None = None
     voting: str | None = None
     template: str | None = None
     quality: str | None = None
@@ -260,7 +261,12 @@ class Chunks:
 
 def plan_headers(plan: Plan) -> dict[str, str]:
     """What is known of the decision before an answer: route, mode, models."""
-    return {"x-capibara-route": plan.tier, "x-capibara-mode": plan.mode, "x-capibara-models": ",".join(plan.models)}
+    return {"x-capibara-route": plan.tier, "x-capibara-mode": plan.mode, "x-capibara-models": ",".join(_models(plan))}
+
+
+def _models(plan: Plan) -> list[str]:
+    """The models of a plan, each once, however many of its answers vote."""
+    return list(dict.fromkeys(model_of(voter) for voter in plan.models))
 
 
 def decision_headers(answer: Answer) -> dict[str, str]:

@@ -72,10 +72,12 @@ def chain_of(spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
 def _asked_mode(request: Request) -> Mode | None:
     """The mode that the request asks for; None leaves it to the policy. BadQuestion for what cannot go together."""
     virtual = VIRTUAL_MODELS[request.model]
-    votes = request.mode == "consensus" or bool(request.voters)
+    votes = request.mode == "consensus" or bool(request.voters) or request.samples > 1
     if virtual == "single" and votes:
-        param = "capibara.mode" if request.mode == "consensus" else "capibara.voters"
+        param = "capibara.mode" if request.mode == "consensus" else _asks_for_a_vote(request)
         raise BadQuestion("capibara-fast asks one model at a time; use the model capibara-consensus.", param=param)
+    if request.samples > 1 and request.mode in ("single", "cascade"):
+        raise BadQuestion(f"samples vote, and mode {request.mode} has no vote.", param="capibara.samples")
     if request.voters and request.mode in ("single", "cascade"):
         raise BadQuestion(f"voters vote, and mode {request.mode} has no vote.", param="capibara.voters")
     if request.mode != "auto":
@@ -84,6 +86,13 @@ def _asked_mode(request: Request) -> Mode | None:
     if virtual == "consensus" or votes or (request.choices > 1 and virtual != "single"):
         return "consensus"
     return "single" if virtual == "single" else None
+
+
+def _asks_for_a_vote(request: Request) -> str:
+    """The option that does."""
+    if request.voters:
+        return "capibara.voters"
+    return "capibara.samples" if request.samples > 1 else "capibara.mode"
 
 
 # ---------------------------------------------------------------- one model
@@ -179,10 +188,10 @@ def _preferred(chosen: Prospect, meant: Prospect, price: float) -> tuple[str, Va
 def _named(situation: Situation) -> Plan:
     request, settings = situation.request, situation.settings
     spec = settings.spec(request.model)
-    if request.mode == "consensus" or request.voters:
+    if request.mode == "consensus" or request.voters or request.samples > 1:
         raise BadQuestion(
             f"{spec.id} is one model; several vote with the model capibara or capibara-consensus.",
-            param="capibara.voters" if request.voters else "capibara.mode",
+            param=_asks_for_a_vote(request),
         )
     able_ids = {other.id for other in able(situation, [spec])}
     chain: tuple[str, ...] = (spec.id,)

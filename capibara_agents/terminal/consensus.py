@@ -33,6 +33,7 @@ class Election:
     voters: Sequence[str] = ()
     voting: str = "weighted"
     max_voters: int = 3
+    samples: int = 1
     max_tokens: int | None = None
 
     def request(self, settings: Settings) -> Request:
@@ -43,6 +44,7 @@ class Election:
             "voters": voters,
             "voting": self.voting,
             "max_voters": max(self.max_voters, len(voters)),
+            "samples": self.samples,
             "sampling": {"max_tokens": self.max_tokens},
         }
         return read_request(values)

@@ -34,6 +34,7 @@ OPTIONS = (
     "voters",
     "min_voters",
     "max_voters",
+    "samples",
     "voting",
     "template",
     "quality",

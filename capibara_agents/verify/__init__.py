@@ -2,7 +2,7 @@
 
 from capibara_agents.verify.again import asked_anew, correction
 from capibara_agents.verify.behaviour import behaves, trial, without_code
-from capibara_agents.verify.checks import Background, examine
+from capibara_agents.verify.checks import Background, examine, is_brief
 from capibara_agents.verify.judgement import judge
 from capibara_agents.verify.prints import find_print_question, gives, settle_print_question
 
@@ -14,6 +14,7 @@ __all__ = [
     "examine",
     "find_print_question",
     "gives",
+    "is_brief",
     "judge",
     "settle_print_question",
     "trial",

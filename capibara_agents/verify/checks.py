@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from capibara_agents.answers.structured import json_answer
@@ -38,6 +38,20 @@ class Background:
 
 
 NOTHING_KNOWN = Background()
+
+
+BRIEF_CHARS = 600
+# What makes a check costly: an equation is computed, code and SQL are parsed, a schema is compiled.
+_COSTLY = re.compile(r"[=`\\{]|\bselect\b", re.IGNORECASE)
+
+
+def is_brief(candidates: Sequence[Candidate], classification: Classification, request: Request) -> bool:
+    """Whether the checks of these take a millisecond or two: short prose, of which nothing is computed or parsed."""
+    if request.sampling.response_format is not None or classification.domain == "sql":
+        return False
+    if sum(len(c.content) + len(c.reasoning) for c in candidates) > BRIEF_CHARS:
+        return False
+    return not any(_COSTLY.search(c.content) for c in candidates)
 
 
 def examine(

@@ -89,8 +89,8 @@ def _of_what_was_said(spoken: Candidate, checks: tuple[Check, ...], ballot: Ball
     if spoken.error:
         return Verdict(accepted=False, candidate=None, final=True, degraded=True)
     clusters = {vote.model: vote.cluster for vote in ballot.votes}
-    winner = next((model for model in clusters if ballot.winner == f"{spoken.attempt}:{model}"), spoken.model)
-    agrees = spoken.model in clusters and clusters.get(winner) == clusters[spoken.model]
+    winner = next((model for model in clusters if ballot.winner == f"{spoken.attempt}:{model}"), spoken.voter)
+    agrees = spoken.voter in clusters and clusters.get(winner) == clusters[spoken.voter]
     held = ballot.winner == spoken.key or agrees
     accepted = held and all(check.passed for check in checks)
     return Verdict(accepted=accepted, checks=checks, candidate=spoken.key, final=True, degraded=degraded, held=held)

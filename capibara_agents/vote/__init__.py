@@ -4,6 +4,8 @@ policy.py    who is let into a vote, who is asked next, when to stop, side by si
 ballot.py    candidates -> ballot
 tally.py     who said what, equal answers gathered
 synthesis.py one answer written out of several free texts
+samples.py   several answers of one model as voters
+sureness.py  what a voter's own log-probabilities say, where it has been shown
 traits.py    what an answer looks like in the light of its question
 weights.py   what each voter's word is worth, learned from recorded votes; fitting.py and stopping.py do the sums
 recorded.py  recorded votes out of judged ballots
@@ -12,6 +14,8 @@ recorded.py  recorded votes out of judged ballots
 from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, counts_chances, pass_through, said, words
 from capibara_agents.vote.policy import admit, next_voter, prior_weights, schedule
 from capibara_agents.vote.recorded import judged_round, tally_of_ballot
+from capibara_agents.vote.samples import sampled, samples_that_pay, with_samples
+from capibara_agents.vote.sureness import Finding, Sureness, learn_sureness
 from capibara_agents.vote.synthesis import can_be_written, question_to_writer
 from capibara_agents.vote.tally import Cluster, Round, Tally, tally_of
 from capibara_agents.vote.weights import ENOUGH_ROUNDS, VoteWeights, learn
@@ -20,9 +24,11 @@ __all__ = [
     "ENOUGH_ROUNDS",
     "NOTHING_RUN",
     "Cluster",
+    "Finding",
     "Matter",
     "Round",
     "Runs",
+    "Sureness",
     "Tally",
     "VoteWeights",
     "admit",
@@ -31,13 +37,17 @@ __all__ = [
     "counts_chances",
     "judged_round",
     "learn",
+    "learn_sureness",
     "next_voter",
     "pass_through",
     "prior_weights",
     "question_to_writer",
     "said",
+    "sampled",
+    "samples_that_pay",
     "schedule",
     "tally_of",
     "tally_of_ballot",
+    "with_samples",
     "words",
 ]

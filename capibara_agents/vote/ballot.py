@@ -2,7 +2,9 @@
 
 `simple` gives every voter one vote. `weighted` counts each with its weight, a log-odds of being right: learned from
 recorded votes where there are any (weights.py), else the plan's. `confidence` also moves a weight by how likely the
-voter found its own words, where recorded runs have shown that this says something; elsewhere it is `weighted`.
+voter found its own words, where recorded runs have shown that this says something (sureness.py); elsewhere it is
+`weighted`. Several samples of one model err together: unless recorded votes tell what each is worth, they share the
+weight of one voter between them.
 What was found out by running code counts in every method: answers whose code passed are one answer, and outweigh.
 Free texts are rarely equal: there each candidate is supported by the others as far as they say the same (cosine
 similarity of embeddings, when they are given), and the one in their middle wins. What a text says about itself or
@@ -12,12 +14,12 @@ about the vote is never read.
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from capibara_agents.answers import canonical, options, same
-from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Domain, Vote, Voting
+from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Domain, Vote, Voting, model_of
 from capibara_agents.vote.tally import Equal, Tally, cluster_numbers, tally_of
 from capibara_agents.vote.weights import VoteWeights
 
@@ -67,6 +69,11 @@ def pass_through(candidates: Sequence[Candidate]) -> Ballot:
     )
 
 
+def _question_says(candidate: Candidate) -> bool:
+    """Whether a candidate tells something about its question: an answer or none, but not a server that was away."""
+    return not candidate.was_spared and candidate.error is None
+
+
 def count(
     candidates: Sequence[Candidate],
     *,
@@ -84,27 +91,28 @@ def count(
     [-1, 1] is between answered candidates i and j, used for free text only, and there a function that finds it is
     called. `equal` says when two answers are the same. ValueError when a model has two candidates: it has one vote.
     """
-    if len({c.model for c in candidates}) < len(candidates):
+    if len({c.voter for c in candidates}) < len(candidates):
         raise ValueError("a voter has one vote, and one of these has two candidates")
-    spared = tuple(c.model for c in candidates if c.was_spared)
+    spared = tuple(c.voter for c in candidates if c.was_spared)
     candidates = [c for c in candidates if not c.was_spared]
     answered = [c for c in candidates if c.has_answer]
     absent = _absent(candidates)
     if not answered:
-        return Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent, spared=spared)
+        nobody = Ballot(winner=None, method=method, agreement=0.0, confidence=0.0, absent=absent, spared=spared)
+        return nobody.model_copy(update={"degraded": bool(absent)})
     answers = _answers(answered, matter, runs)
-    cast = [_after_run(c, _weight(c, method, weights, learned, matter.domain), runs) for c in answered]
+    worth = _worth([c.voter for c in answered], method, weights, learned, matter.domain)
+    cast = [_after_run(c, _weight(c, method, worth[c.voter], learned, matter.domain), runs) for c in answered]
     cluster = cluster_numbers(answers, equal)
-    tally = _tally(candidates, dict(zip((c.model for c in answered), answers, strict=True)), matter, equal)
+    tally = _tally(candidates, dict(zip((c.voter for c in answered), answers, strict=True)), matter, equal)
     calibrated = False
     compared = _compared(answers, similarity)
     if compared is not None:
         winner, agreement = _most_supported(cast, compared)
         confidence = agreement * answers[winner].confidence
     else:
-        # Where the voters' own probabilities move their weights, chances that were learned without them do not hold.
-        decide = counts_chances(method, learned, runs)
-        chances = _chances(candidates, answers, matter, learned=learned, equal=equal) if decide else None
+        decide = counts_chances(method, runs)
+        chances = _chances(tally, method, learned) if decide else None
         calibrated = chances is not None
         winner, agreement = _heaviest(cast, cluster, answers, chances)
         confidence = chances[cluster[winner]] if chances else agreement * answers[winner].confidence
@@ -116,17 +124,19 @@ def count(
         calibrated=calibrated,
         votes=tuple(
             Vote(
-                model=c.model,
+                model=c.voter,
                 answer=_shortened(a),
                 weight=round(w, 4),
                 cluster=k,
                 traits=tally.clusters[k].traits,
-                evidence=learned.rounds if method != "simple" and c.model in learned.order else 0,
+                logprobs=stated_logprobs(c),
+                evidence=learned.rounds if method != "simple" and c.voter in learned.order else 0,
             )
             for c, a, w, k in zip(answered, answers, cast, cluster, strict=True)
         ),
         absent=absent,
         spared=spared,
+        degraded=bool(absent),
     )
 
 
@@ -141,13 +151,13 @@ def words(
     domain: Domain,
 ) -> dict[str, float]:
     """What each voter's word is worth in `count`, for whoever decides whether to go on asking."""
-    found = {voter: _word(voter, method, weights, learned, domain) for voter in voters}
-    return found | {c.model: _after_run(c, found[c.model], runs) for c in heard if c.model in found}
+    found = _worth(voters, method, weights, learned, domain)
+    return found | {c.voter: _after_run(c, found[c.voter], runs) for c in heard if c.voter in found}
 
 
-def counts_chances(method: Voting, learned: VoteWeights, runs: Runs) -> bool:
-    """Whether learned chances decide: not where runs or the voters' own probabilities say more, nor by heads."""
-    return not runs and (method == "weighted" or (method == "confidence" and not learned.sureness))
+def counts_chances(method: Voting, runs: Runs) -> bool:
+    """Whether learned chances decide: not where runs say more, nor by heads."""
+    return not runs and method != "simple"
 
 
 def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHING_RUN, equal: Equal = same) -> Tally:
@@ -155,7 +165,25 @@ def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHIN
     asked = [c for c in candidates if not c.was_spared]
     answered = [c for c in asked if c.has_answer]
     answers = _answers(answered, matter, runs)
-    return _tally(asked, dict(zip((c.model for c in answered), answers, strict=True)), matter, equal)
+    return _tally(asked, dict(zip((c.voter for c in answered), answers, strict=True)), matter, equal)
+
+
+def stated_logprobs(candidate: Candidate) -> dict[str, float]:
+    """How likely a candidate found its words: mean, min, tail, in nats, as far as its server said."""
+    found = {"mean": candidate.mean_logprob, "min": candidate.min_logprob, "tail": candidate.tail_logprob}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _worth(
+    voters: Sequence[str], method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain
+) -> dict[str, float]:
+    """What each voter's word is worth. Samples of one model share its weight, unless it is known what each adds."""
+    models = Counter(model_of(voter) for voter in voters)
+    apart = method != "simple" and learned.knows(voters)
+    return {
+        voter: _word(voter, method, weights, learned, domain) / (1 if apart else models[model_of(voter)])
+        for voter in voters
+    }
 
 
 def _compared(
@@ -168,7 +196,7 @@ def _compared(
 
 
 def _absent(candidates: Sequence[Candidate]) -> dict[str, str]:
-    return {c.model: c.error or "empty" for c in candidates if not c.has_answer and not c.was_spared}
+    return {c.voter: c.error or "empty" for c in candidates if not c.has_answer and not c.was_spared}
 
 
 def _answers(answered: Sequence[Candidate], matter: Matter, runs: Runs) -> list[Canonical]:
@@ -199,41 +227,40 @@ def _text_of(candidate: Candidate) -> str:
     return json.dumps([call.get("function") for call in candidate.tool_calls], sort_keys=True)
 
 
-def _weight(
-    candidate: Candidate, method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain
-) -> float:
-    weight = _word(candidate.model, method, weights, learned, domain)
-    slope = learned.sureness.get(candidate.model, 0.0)
-    if method == "confidence" and candidate.mean_logprob is not None:
-        weight *= math.exp(slope * candidate.mean_logprob)
-    return weight
+def _weight(candidate: Candidate, method: Voting, word: float, learned: VoteWeights, domain: Domain) -> float:
+    """The worth of a voter's word here: its own probabilities may say more, or less."""
+    if method == "confidence" and learned.sureness is not None:
+        word += learned.sureness.shift(candidate.voter, domain, stated_logprobs(candidate))
+    return max(word, LEAST_WEIGHT)
 
 
 def _word(voter: str, method: Voting, weights: Mapping[str, float], learned: VoteWeights, domain: Domain) -> float:
     if method == "simple":
         return 1.0
-    return max(learned.weight(voter, domain) if learned.learned else weights.get(voter, 1.0), LEAST_WEIGHT)
+    if learned.learned:
+        return max(learned.weight(voter, domain), LEAST_WEIGHT)
+    return max(weights.get(voter, weights.get(model_of(voter), 1.0)), LEAST_WEIGHT)
 
 
-def _chances(
-    candidates: Sequence[Candidate],
-    answers: Sequence[Canonical],
-    matter: Matter,
-    *,
-    learned: VoteWeights,
-    equal: Equal,
-) -> tuple[float, ...] | None:
+def _chances(tally: Tally, method: Voting, learned: VoteWeights) -> tuple[float, ...] | None:
     """The learned chance of each cluster; None where these voters have not been learned about."""
-    if not learned.knows([c.model for c in candidates]):
+    if not learned.knows(sorted(tally.asked)):
         return None
-    given = dict(zip((c.model for c in candidates if c.has_answer), answers, strict=True))
-    return learned.chances(_tally(candidates, given, matter, equal))
+    chances = learned.chances(tally)
+    if method == "confidence" and learned.sureness is not None:
+        chances = learned.sureness.moved(tally, chances)
+    return chances
 
 
 def _tally(candidates: Sequence[Candidate], answers: Mapping[str, Canonical], matter: Matter, equal: Equal) -> Tally:
-    given: dict[str, Canonical | None] = {c.model: answers.get(c.model) for c in candidates}
+    """Who said what. Whose server was away, or whose time ran out, was not asked: that says nothing of the question."""
+    telling = [c for c in candidates if _question_says(c)]
+    given: dict[str, Canonical | None] = {c.voter: answers.get(c.voter) for c in telling}
     choices = tuple(options(matter.question).values())
-    return tally_of(given, domain=matter.domain, question=matter.question, choices=choices, equal=equal)
+    logprobs = {c.voter: found for c in telling if (found := stated_logprobs(c))}
+    return tally_of(
+        given, domain=matter.domain, question=matter.question, choices=choices, equal=equal, logprobs=logprobs
+    )
 
 
 def _heaviest(

@@ -17,7 +17,8 @@ STEPS, HALVINGS, GAIN = 25, 12, 1e-2
 class Choices:
     """n alternatives of b ballots, in the ballots' order, d columns; every ballot has at least one right alternative.
 
-    matrix (n, d), ballot (n,) rising from 0, right (n,) in {0, 1}, precision (d,): of the Gaussian prior around 0.
+    matrix (n, d), ballot (n,) rising from 0, right (n,) in {0, 1}, precision (d,): of the Gaussian prior around 0;
+    offset (n,): log-odds that are given beforehand.
     """
 
     names: tuple[str, ...]
@@ -25,6 +26,7 @@ class Choices:
     ballot: npt.NDArray[np.intp]
     right: Array
     precision: Array
+    offset: Array | None = None
 
 
 def fit(choices: Choices) -> Array:
@@ -59,6 +61,8 @@ def fit(choices: Choices) -> Array:
 def probabilities(choices: Choices, theta: Array) -> Array:
     """Of each alternative within its ballot, (n,)."""
     scores, starts = choices.matrix @ theta, _starts(choices)
+    if choices.offset is not None:
+        scores = scores + choices.offset
     scores -= np.maximum.reduceat(scores, starts)[choices.ballot]
     shares: Array = np.exp(scores)
     return shares / np.add.reduceat(shares, starts)[choices.ballot]

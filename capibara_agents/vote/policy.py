@@ -95,13 +95,15 @@ def next_voter(
     return chosen if weights.stop.pays(len(so_far.asked), first, second) else None
 
 
-def schedule(voters: Mapping[str, int], fleet: FleetSnapshot, cores: int) -> Schedule:
+def schedule(voters: Mapping[str, int], fleet: FleetSnapshot, cores: int, *, samples: int = 1) -> Schedule:
     """Side by side, or by turns with one model at a time. `voters`: model -> bytes it needs while loaded.
+
+    `samples`: so many answers of one of them are asked for.
 
     By turns when they do not fit into memory together, or when there are fewer cores than voters: then each answer
     waits for the others anyway, and what early stop leaves out is saved.
     """
-    if cores < len(voters):
+    if cores < len(voters) + samples - 1:
         return "turns"
     if fleet.budget_bytes is None:
         return "together"

@@ -16,8 +16,13 @@ def tally_of_ballot(ballot: Ballot, domain: str) -> Tally:
     for vote in ballot.votes:
         before = clusters.get(vote.cluster)
         voters = (*(before.voters if before else ()), vote.model)
-        clusters[vote.cluster] = Cluster(voters=voters, traits=before.traits if before else vote.traits)
-    return Tally(domain=domain, clusters=tuple(clusters.values()), silent=tuple(ballot.absent))
+        logprobs = {**(before.logprobs if before else {}), **({vote.model: vote.logprobs} if vote.logprobs else {})}
+        clusters[vote.cluster] = Cluster(
+            voters=voters, traits=before.traits if before else vote.traits, logprobs=logprobs
+        )
+    # A server that was away says nothing of the question; an answer without words does.
+    silent = tuple(voter for voter, why in ballot.absent.items() if why == "empty")
+    return Tally(domain=domain, clusters=tuple(clusters.values()), silent=silent)
 
 
 def judged_round(tally: Tally, good: Mapping[str, float]) -> Round | None:

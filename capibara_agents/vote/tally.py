@@ -18,6 +18,9 @@ class Cluster(Value):
 
     voters: tuple[str, ...]
     traits: dict[str, float] = Field(default_factory=dict, description="See traits.py.")
+    logprobs: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="Voter -> mean, min, tail log-probability of its words, where known."
+    )
 
 
 class Tally(Value):
@@ -35,7 +38,7 @@ class Tally(Value):
     def among(self, voters: frozenset[str]) -> Tally:
         """What this tally would be if only `voters` had been asked; clusters keep their order."""
         heard = (
-            Cluster(voters=kept, traits=cluster.traits)
+            cluster.model_copy(update={"voters": kept})
             for cluster in self.clusters
             if (kept := tuple(voter for voter in cluster.voters if voter in voters))
         )
@@ -73,6 +76,7 @@ def tally_of(
     question: str = "",
     choices: Sequence[str] = (),
     equal: Equal = same,
+    logprobs: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Tally:
     """The tally of the voters' answers, in their order; None: asked, and gave none."""
     given = {voter: answer for voter, answer in answers.items() if answer is not None}
@@ -80,6 +84,7 @@ def tally_of(
     clusters = []
     for number in range(max(numbers, default=-1) + 1):
         members = tuple(voter for voter, at in zip(given, numbers, strict=True) if at == number)
-        clusters.append(Cluster(voters=members, traits=traits(given[members[0]], question, choices)))
+        known = {voter: dict(logprobs[voter]) for voter in members if voter in logprobs} if logprobs else {}
+        clusters.append(Cluster(voters=members, traits=traits(given[members[0]], question, choices), logprobs=known))
     silent = tuple(voter for voter, answer in answers.items() if answer is None)
     return Tally(domain=domain, clusters=tuple(clusters), silent=silent)

@@ -9,20 +9,25 @@
 are fitted together, so voters that err together share what they are worth between them, and `agree` takes away what
 agreement proves less than the sum of its voters. Every weight is shrunk towards 0 by a Gaussian prior (PRECISION).
 The sum is learned over the ballots of the first one, two, … voters, so that it holds whoever has answered so far, and
-the probability is the ballot's calibrated confidence.
+the probability is the ballot's calibrated confidence. Where the first of all could not be asked, what the others say
+is worth more than it is beside it: for such ballots weights of their own are learned, over sets of the others drawn by
+chance (GAPS for each recorded vote).
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 from pydantic import Field
 
-from capibara_agents.types import Value
+from capibara_agents.types import Value, model_of
 from capibara_agents.vote.fitting import Choices, fit, probabilities
 from capibara_agents.vote.stopping import Course, StopRule, learn_stop
+from capibara_agents.vote.sureness import Sureness
 from capibara_agents.vote.tally import Cluster, Round, Tally
 
 # One over the variance of a weight, by its kind, chosen once by cross-validation on public recorded answers.
@@ -36,6 +41,7 @@ PRECISION: dict[str, float] = {
     "asked": 10.0,
     "silent": 10.0,
 }
+GAPS = 4
 ENOUGH_ROUNDS = 50
 """Fewer recorded votes than this teach nothing: all voters stay equal."""
 
@@ -47,9 +53,14 @@ class VoteWeights(Value):
     coefficients: dict[str, float] = Field(default_factory=dict, description="Log-odds by name, see the module.")
     rounds: int = Field(0, description="Recorded votes that stand behind them.")
     stop: StopRule = StopRule()
-    sureness: dict[str, float] = Field(
-        default_factory=dict,
-        description="Voter -> slope of its log-odds over its mean log-probability, where runs have shown one.",
+    gaps: dict[str, float] = Field(
+        default_factory=dict, description="As coefficients, for ballots in which the first voter is missing."
+    )
+    sureness: Sureness | None = Field(
+        None, description="What the voters' own log-probabilities say, where recorded votes have shown that they do."
+    )
+    samples: dict[str, int] = Field(
+        default_factory=dict, description="Model -> so many samples of it pay in a vote, where recorded votes show it."
     )
 
     @property
@@ -63,14 +74,17 @@ class VoteWeights(Value):
 
     def weight(self, voter: str, domain: str) -> float:
         """A voter's log-odds in a domain; a stranger has the least that is known of any."""
+        if voter not in self.order and model_of(voter) in self.order:
+            return self.weight(model_of(voter), domain)
         if voter not in self.order:
             return min((self.weight(known, domain) for known in self.order), default=1.0)
         return self._of(f"voter.{voter}") + self._of(f"voter_domain.{voter}@{domain}")
 
     def chances(self, tally: Tally) -> tuple[float, ...]:
         """P(right) of each cluster; with what is missing to 1, none is. Only for voters that are known."""
-        scores = [self._sum(cluster_features(tally, cluster)) for cluster in tally.clusters]
-        none = self._sum(none_features(tally))
+        of = self.gaps if self.gaps and self.order[0] not in tally.asked else self.coefficients
+        scores = [_sum(of, cluster_features(tally, cluster)) for cluster in tally.clusters]
+        none = _sum(of, none_features(tally))
         top = max([none, *scores])
         shares = [math.exp(score - top) for score in (none, *scores)]
         total = sum(shares)
@@ -79,8 +93,9 @@ class VoteWeights(Value):
     def _of(self, name: str) -> float:
         return self.coefficients.get(name, 0.0)
 
-    def _sum(self, features: Iterator[tuple[str, float]]) -> float:
-        return sum(self._of(name) * value for name, value in features)
+
+def _sum(coefficients: Mapping[str, float], features: Iterator[tuple[str, float]]) -> float:
+    return sum(coefficients.get(name, 0.0) * value for name, value in features)
 
 
 def cluster_features(tally: Tally, cluster: Cluster) -> Iterator[tuple[str, float]]:
@@ -112,9 +127,30 @@ def learn(rounds: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
     rights = [[_right_among(played, frozenset(order[: k + 1])) for played in rounds] for k in range(len(order))]
     choices = _choices([tally for stage in stages for tally in stage], [r for stage in rights for r in stage])
     theta = fit(choices)
-    coefficients = {name: round(float(value), 6) for name, value in zip(choices.names, theta, strict=True)}
     course = _course(choices, probabilities(choices, theta), stages, [played.tally for played in rounds])
-    return VoteWeights(order=order, coefficients=coefficients, rounds=len(rounds), stop=learn_stop(course))
+    return VoteWeights(
+        order=order,
+        coefficients=_named(choices, theta),
+        rounds=len(rounds),
+        stop=learn_stop(course),
+        gaps=_learn_gaps(rounds, order),
+    )
+
+
+def _learn_gaps(rounds: Sequence[Round], order: Sequence[str]) -> dict[str, float]:
+    """The weights for ballots in which the first voter is missing; {} where there can be no such ballot."""
+    others = order[1:]
+    sets = [frozenset(heard) for size in range(1, len(order)) for heard in combinations(others, size)]
+    if not sets:
+        return {}
+    draw = random.Random(GAPS)
+    drawn = [(played, heard) for played in rounds for heard in draw.sample(sets, min(GAPS, len(sets)))]
+    choices = _choices([played.tally.among(heard) for played, heard in drawn], [_right_among(*pair) for pair in drawn])
+    return _named(choices, fit(choices))
+
+
+def _named(choices: Choices, theta: np.ndarray) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in zip(choices.names, theta, strict=True)}
 
 
 def by_value(rounds: Sequence[Round], voters: Sequence[str]) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
-from capibara_agents.errors import ModelCrashed, ModelTimeout, ModelUnavailable
+from capibara_agents.errors import BadQuestion, ModelCrashed, ModelTimeout, ModelUnavailable
 from capibara_agents.outcome import Answer
 from capibara_agents.settings import Settings
 from capibara_agents.types import Request
@@ -296,7 +297,7 @@ async def test_without_eager_a_vote_streams_its_progress_and_no_words(house: Fak
     house.upstream.otherwise = say("La respuesta es 84")
     events = await events_of(house, voters=[PHI, QWEN, GPT], min_voters=3, stream="auto")
     told = [e for e in events[:-1] if e["event"] == "candidate"]
-    assert [(e["answered"], e["asked"]) for e in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [(e["answered"], e["asked"], e["agreement"]) for e in told] == [(1, 3, 1.0), (2, 3, 1.0), (3, 3, 1.0)]
     assert not [e for e in events[:-1] if e["event"] == "delta"]
 
 
@@ -337,6 +338,95 @@ async def test_a_judges_word_alone_rejects_nothing(house: FakeHouse) -> None:
     assert answer.verdict.accepted
     assert answer.verdict.checks[-1].name == "judge"
     assert answer.verdict.checks[-1].details["said"] == "unsure", "without the secret a verdict is only text"
+
+
+async def test_a_judge_that_fails_is_followed_by_the_next_one(house: FakeHouse) -> None:
+    """The first is broken, the second says nothing, the third has an opinion."""
+    house.upstream.script(PHI, SPANISH)
+    plan = house.decide([HumanMessage(QUESTION)], Request())[1]
+    judges = [model for model in dict.fromkeys((*plan.chain, *ALL)) if model != PHI]
+    house.upstream.script(judges[0], fail(500))
+    house.upstream.script(judges[1], say(""))
+    house.upstream.script(judges[2], say("No sé. unsure"))
+    answer = await ask(house, judge=True)
+    assert house.upstream.asked() == [PHI, *judges[:3]]
+    assert answer.verdict.checks[-1].name == "judge"
+
+
+async def test_the_search_for_a_judge_ends_with_the_deadline(house: FakeHouse) -> None:
+    """Judges that never answer are not asked one after the other beyond it; the answer stands."""
+    house.upstream.script(PHI, SPANISH)
+    await ask(house, model=PHI)
+    house.upstream.clear()
+    house.upstream.script(PHI, SPANISH)
+    house.upstream.otherwise = say("La", stall_after=0)
+    answer = await ask(house, judge=True, deadline_s=4.0)
+    assert answer.verdict.accepted
+    assert "judge" not in [check.name for check in answer.verdict.checks]
+    assert house.fleet.all_given_back
+
+
+async def test_an_answer_cannot_have_itself_judged_right(house: FakeHouse) -> None:
+    """An opinion alone never turns a failed check into a pass."""
+    house.upstream.otherwise = lambda body: say(_verdict_in(body))
+    house.upstream.script(PHI, say("La suma es 2 + 2 = 5."))
+    house.classifier.says = MATH
+    answer = await ask(house, "¿Cuánto es 2 + 2?", model=PHI, judge=True)
+    judged = [check for check in answer.verdict.checks if check.name == "judge"]
+    assert [check.details["said"] for check in judged] == ["right"]
+    assert not answer.verdict.accepted
+
+
+def _verdict_in(body: dict[str, Any]) -> str:
+    """What a judge says that believes everything: the secret of its prompt, and `right`."""
+    prompt = body["messages"][-1]["content"]
+    secrets = re.findall(r"\b[0-9a-f]{16}\b", prompt)
+    return f"{secrets[-1]}: right" if secrets else "La suma es 2 + 2 = 5."
+
+
+# ---------------------------------------------------------------- several samples of the strongest
+
+
+async def test_samples_of_the_strongest_vote_too(house: FakeHouse) -> None:
+    """Each asked on its own, warm enough to differ, with a seed of its own; the plan and the ballot name them."""
+    house.classifier.says = MATH
+    house.upstream.otherwise = say("La respuesta es 84")
+    answer = await ask(house, voters=[PHI, QWEN], samples=3, min_voters=4, sampling={"temperature": 0, "seed": 7})
+    first = answer.plan.models[0]
+    assert answer.plan.models == (*answer.plan.models[:2], f"{first}#2", f"{first}#3")
+    assert {vote.model for vote in answer.ballot.votes} == set(answer.plan.models)
+    sent = [(r["model"], r["temperature"], r["seed"]) for r in house.upstream.requests]
+    assert len(set(sent)) == 4, "no two are asked alike"
+    assert {seed for model, _, seed in sent if model == first} >= {7}
+    warm = [temperature for model, temperature, seed in sent if seed != 7]
+    assert len(warm) == 2
+    assert min(warm) > 0
+
+
+async def test_samples_by_turns_end_when_it_is_decided(by_turns: FakeHouse) -> None:
+    """They are voters like others: the rest is spared."""
+    by_turns.classifier.says = MATH
+    by_turns.upstream.otherwise = say("La respuesta es 84")
+    answer = await ask(by_turns, voters=[PHI], samples=4)
+    assert by_turns.upstream.asked() == [PHI, PHI, PHI]
+    assert answer.ballot.spared == (f"{PHI}#4",)
+
+
+async def test_a_sample_that_fails_is_absent(house: FakeHouse) -> None:
+    """The others decide, and the ballot says that it is degraded."""
+    house.classifier.says = MATH
+    house.upstream.script(PHI, say("La respuesta es 84"), fail(500), say("La respuesta es 84"))
+    answer = await ask(house, voters=[PHI], samples=3, min_voters=3)
+    assert (answer.candidate.model, len(answer.ballot.absent), answer.ballot.degraded) == (PHI, 1, True)
+    assert answer.verdict.degraded
+
+
+@pytest.mark.parametrize("request_of", [{"mode": "single"}, {"model": "capibara-fast"}, {"model": PHI}])
+async def test_samples_need_a_vote(house: FakeHouse, request_of: dict[str, str]) -> None:
+    """Where one model answers once they are refused, by name."""
+    with pytest.raises(BadQuestion) as refused:
+        await ask(house, samples=2, **request_of)
+    assert refused.value.param == "capibara.samples"
 
 
 async def test_a_judge_that_cannot_be_asked_changes_nothing(house: FakeHouse) -> None:

@@ -245,7 +245,10 @@ async def test_a_streamed_vote_tells_how_it_stands(house: FakeHouse) -> None:
     house.upstream.otherwise = say("La respuesta es 84")
     got = await chat(house, stream=True, capibara={"voters": [PHI, QWEN, GPT]})
     comments = [line for line in got.body.decode().split("\n") if line.startswith(": vote")]
-    assert [line.rpartition(" answered, ")[2] for line in comments[:2]] == ["1 of 3", "2 of 3"]
+    assert [line.rpartition(" answered, ")[2] for line in comments[:2]] == [
+        "1 of 3, agreement 1.00",
+        "2 of 3, agreement 1.00",
+    ]
     assert comments[-1].endswith("agreement 1.00")
     assert not any("84" in line for line in comments)
     chunks = [json.loads(line[6:]) for line in got.body.decode().split("\n") if line.startswith("data: {")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from capibara_agents.types import Ballot, Candidate, Timings
-from capibara_agents.vote import Matter, VoteWeights, count, pass_through
+from capibara_agents.vote import Matter, Sureness, VoteWeights, count, pass_through
 
 MATH = Matter(question="¿Cuánto es 12*7?", domain="math")
 PROSE = Matter(question="Escribe algo.", domain="creative_writing")
@@ -40,7 +40,9 @@ def test_weights_count_only_where_they_are_asked_for() -> None:
 def test_the_voters_own_probabilities_count_only_where_runs_have_shown_that_they_say_something() -> None:
     """Off until a slope was recorded; then of two equal weights the surer voter wins."""
     sure, unsure = candidate("a", "1", mean_logprob=-0.1), candidate("b", "2", mean_logprob=-3.0)
-    shown = VoteWeights(sureness={"a": 1.0, "b": 1.0})
+    usual = {"a": (-1.0, 1.0), "b": (-1.0, 1.0)}
+    slopes = {"sure.a": 1.0, "sure.b": 1.0}
+    shown = VoteWeights(sureness=Sureness(statistic="mean", usual=usual, slopes=slopes))
     assert counted(unsure, sure, method="confidence").winner == "1:b", "a tie goes to the earlier one"
     assert counted(unsure, sure, method="confidence", learned=shown).winner == "1:a"
     assert counted(unsure, sure, method="weighted", learned=shown).winner == "1:b"
@@ -135,3 +137,27 @@ def test_a_model_has_one_vote() -> None:
     """Two candidates of one name are refused before anything is counted."""
     with pytest.raises(ValueError, match="one vote"):
         counted(candidate("a", "1"), candidate("a", "1"), candidate("b", "2"))
+
+
+def test_samples_of_one_model_share_its_weight() -> None:
+    """They err together: two of a model and one of another are one vote against one, and the ballot says who spoke."""
+    voters = (candidate("a", "1"), candidate("b", "2"), candidate("b", "2", sample=2))
+    ballot = counted(*voters)
+    assert {vote.model: vote.weight for vote in ballot.votes} == {"a": 1.0, "b": 0.5, "b#2": 0.5}
+    assert ballot.agreement == pytest.approx(0.5)
+    assert ballot.winner == "1:a", "a tie goes to the earlier one"
+
+
+def test_samples_of_one_model_disagree_among_themselves() -> None:
+    """Two of three samples say the same: that answer has two thirds of the model's weight."""
+    ballot = counted(candidate("b", "3"), candidate("b", "2", sample=2), candidate("b", "2", sample=3))
+    assert ballot.agreement == pytest.approx(2 / 3, abs=1e-3)
+    assert ballot.winner in ("1:b#2", "1:b#3")
+
+
+def test_a_ballot_without_somebody_who_was_to_be_heard_says_so() -> None:
+    """Degraded: one was away. Spared is not away."""
+    away, spared = candidate("b", error="model_unavailable"), candidate("b", error="spared")
+    assert counted(candidate("a", "84"), away).degraded
+    assert not counted(candidate("a", "84"), spared).degraded
+    assert counted(away).degraded

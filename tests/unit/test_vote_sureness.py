@@ -1,0 +1,118 @@
+"""Voters' own log-probabilities: learned from recorded votes, used where they were shown to say something."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from capibara_agents.errors import StoreError
+from capibara_agents.journal import Journal
+from capibara_agents.learning import Learning
+from capibara_agents.outcomes import Learner
+from capibara_agents.types import AnswerKind, Ballot, Canonical, Vote
+from capibara_agents.vote import Cluster, Round, Tally, learn, learn_sureness, tally_of_ballot
+
+A, B = "a", "b"
+
+
+def rounds(count: int, *, telling: bool, seed: int = 0) -> tuple[Round, ...]:
+    """Votes of two equals that are right two times in three; where `telling`, surer when they are right."""
+    draw = random.Random(seed)
+    made = []
+    for _ in range(count):
+        right = {voter: draw.random() < 0.65 for voter in (A, B)}
+        sure = {v: {"mean": (-0.3 if telling and right[v] else -1.0) + 0.5 * draw.gauss(0, 1)} for v in (A, B)}
+        if right[A] == right[B] and right[A]:
+            clusters: tuple[Cluster, ...] = (Cluster(voters=(A, B), logprobs=sure),)
+            truth: tuple[bool, ...] = (True,)
+        else:
+            clusters = tuple(Cluster(voters=(v,), logprobs={v: sure[v]}) for v in (A, B))
+            truth = (right[A], right[B])
+        made.append(Round(tally=Tally(domain="math", clusters=clusters), right=truth))
+    return tuple(made)
+
+
+def one(mean_a: float, mean_b: float) -> Tally:
+    clusters = tuple(Cluster(voters=(v,), logprobs={v: {"mean": m}}) for v, m in ((A, mean_a), (B, mean_b)))
+    return Tally(domain="math", clusters=clusters)
+
+
+def test_what_the_words_say_is_found_and_used() -> None:
+    """The surer of two who differ is the likelier; the chances still sum to at most 1."""
+    found = learn_sureness(rounds(300, telling=True), (A, B), learn)
+    assert found is not None
+    assert found.sureness is not None
+    assert found.after > found.before
+    weights = learn(rounds(300, telling=True), (A, B))
+    moved = found.sureness.moved(one(-1.0, -0.3), weights.chances(one(-1.0, -0.3)))
+    assert moved[1] > 2 * moved[0]
+    assert sum(moved) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_that_say_nothing_move_nothing(seed: int) -> None:
+    """Chance alone is not evidence."""
+    found = learn_sureness(rounds(200, telling=False, seed=seed), (A, B), learn)
+    assert found is not None
+    assert found.sureness is None
+
+
+def test_too_few_votes_say_nothing() -> None:
+    """Nor votes whose log-probabilities nobody wrote down."""
+    assert learn_sureness(rounds(40, telling=True), (A, B), learn) is None
+    silent = [Round(tally=_without_logprobs(played.tally), right=played.right) for played in rounds(300, telling=True)]
+    assert learn_sureness(silent, (A, B), learn) is None
+
+
+def _without_logprobs(tally: Tally) -> Tally:
+    return tally.model_copy(update={"clusters": tuple(c.model_copy(update={"logprobs": {}}) for c in tally.clusters)})
+
+
+def test_a_ballots_log_probabilities_are_recorded() -> None:
+    """With the vote, for when its truth becomes known; in no trace."""
+    said = Canonical(kind=AnswerKind.number, value="84", confidence=1.0)
+    vote = Vote(model=A, answer=said, weight=1.0, cluster=0, logprobs={"mean": -0.5, "min": -2.0, "tail": -0.1})
+    ballot = Ballot(winner="1:a", method="confidence", agreement=1.0, confidence=1.0, votes=(vote,))
+    assert tally_of_ballot(ballot, "math").clusters[0].logprobs == {A: {"mean": -0.5, "min": -2.0, "tail": -0.1}}
+    assert "logprobs" not in ballot.model_dump()["votes"][0]
+
+
+def learning(folder: Path, played: Sequence[Round] = ()) -> Learning:
+    journal = Journal(folder, keep=100)
+    for number, one_round in enumerate(played):
+        journal.add_round(f"r{number}", one_round)
+    return Learning(journal, Learner(folder))
+
+
+def test_it_survives_a_restart_and_can_be_undone(tmp_path: Path) -> None:
+    """As one update of the log; undone, it stays off, over a restart too, and the weights stay."""
+    with closing(learning(tmp_path, rounds(300, telling=True))) as first:
+        assert first.weights().sureness is not None
+    with closing(learning(tmp_path)) as second:
+        assert second.weights().sureness is not None
+        assert [(update.kind, update.state) for update in second.updates()] == [("sureness", "applied")]
+        second.undo(second.updates()[-1].id)
+        assert second.weights().sureness is None
+        assert second.weights().learned
+    with closing(learning(tmp_path)) as third:
+        assert third.weights().sureness is None
+        assert [update.state for update in third.updates()] == ["undone"]
+
+
+def test_what_was_undone_needs_twice_the_evidence(tmp_path: Path) -> None:
+    """And a finding that does not hold is never applied; one that no longer does is taken out of use."""
+    with closing(Learner(tmp_path)) as learner:
+        assert not learner.weigh_sureness(100, 0.5, 0.5, holds=False)
+        assert learner.updates() == ()
+        assert learner.weigh_sureness(100, 0.5, 0.6, holds=True)
+        learner.undo(learner.updates()[-1].id)
+        assert not learner.weigh_sureness(199, 0.5, 0.6, holds=True)
+        assert learner.weigh_sureness(200, 0.5, 0.6, holds=True)
+        assert not learner.weigh_sureness(300, 0.6, 0.5, holds=False)
+        assert [update.state for update in learner.updates()] == ["undone", "applied", "refused"]
+        with pytest.raises(StoreError):
+            learner.undo(learner.updates()[-1].id)
