@@ -29,8 +29,16 @@ def upstream() -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """What LiteLLM imports at its first call takes seconds on a busy machine, longer than a model may be silent."""
+    from capibara_agents.models import Models
+
+    Models(None, load_wait_s=1).warm()  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def house(settings: Settings, upstream: Any) -> Iterator[Any]:
+def house(settings: Settings, upstream: Any, imported: None) -> Iterator[Any]:
     """A house whose models are answered by `upstream`."""
     from tests.fakes import FakeHouse
 

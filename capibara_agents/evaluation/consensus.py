@@ -197,7 +197,7 @@ def _literal(written: str) -> str:
     """A Python value as Python shows it: quotes may differ, kinds may not; what is none stays as it is written."""
     try:
         return repr(ast.literal_eval(written.strip()))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return written.strip()
 
 

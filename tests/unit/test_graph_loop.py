@@ -76,7 +76,7 @@ async def test_free_texts_are_embedded_beside_the_loop(house: FakeHouse, monkeyp
 
 @pytest.mark.parametrize("cores", [1, 8])
 async def test_answers_are_read_beside_the_loop(
-    settings: Any, upstream: Any, cores: int, monkeypatch: pytest.MonkeyPatch
+    settings: Any, upstream: Any, imported: None, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By turns and side by side: for the ballot, how it stands, and who is asked next."""
     house, heart = FakeHouse(settings, upstream, cores=cores), Heart()

@@ -45,7 +45,7 @@ async def events_of(house: FakeHouse, question: str = QUESTION, **request: Any) 
 
 
 @pytest.fixture
-def by_turns(settings: Settings, upstream: Upstream) -> FakeHouse:
+def by_turns(settings: Settings, upstream: Upstream, imported: None) -> FakeHouse:
     """A house with one core: voters are asked one after the other."""
     return FakeHouse(settings, upstream, cores=1)
 
