@@ -1,6 +1,6 @@
 """The vectors of the shipped exemplars, computed beforehand: embedding them takes 8 s of a CPU at every first start.
 
-`vectors_data/exemplars.npz` holds numbers only: a digest of each text as it is embedded (`bounded`), its vector as
+`vectors_data/shipped.npz` holds numbers only: a digest of each text as it is embedded (`bounded`), its vector as
 float16, and the version of the embedder. Whatever is not in it, or of another version, is embedded as ever, so the file
 may lag behind the exemplars: that costs time and changes nothing.
 
@@ -25,7 +25,7 @@ from capibara_agents.exemplars import Embeds, shipped_exemplars
 
 log = logging.getLogger(__name__)
 
-FILE = resources.files("capibara_agents").joinpath("vectors_data", "exemplars.npz")
+FILE = resources.files("capibara_agents").joinpath("vectors_data", "shipped.npz")
 DIGEST_BYTES = 16
 
 

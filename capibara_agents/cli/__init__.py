@@ -13,6 +13,7 @@ from capibara_agents.cli.models import add_engine, add_models
 from capibara_agents.cli.questions import add_questions
 from capibara_agents.cli.service import add_fleet, add_service
 from capibara_agents.cli.store import add_data, add_exemplars, add_learning
+from capibara_agents.cli.wording import WrongUse, reword, tell_wrong_use
 from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
 from capibara_agents.terminal import Terminal
 from capibara_agents.texts import sentence
@@ -28,7 +29,15 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     language = _language(arguments)
     try:
-        build(language)(args=_lang_first(arguments), prog_name="capibara")
+        command = reword(typer.main.get_command(build(language)), language)
+        # Not standalone: typer would tell what is wrong itself, in English.
+        status = command.main(_lang_first(arguments), prog_name="capibara", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except WrongUse as error:
+        sys.exit(tell_wrong_use(error, language))
+    except typer.Abort:
+        typer.echo(sentence("use.aborted", language), err=True)
+        sys.exit(EXIT_FAILED)
     except (ConfigError, BadQuestion) as error:
         _fail(error, language, EXIT_USAGE)
     except CapibaraError as error:

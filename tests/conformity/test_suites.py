@@ -91,6 +91,6 @@ def test_schemathesis_finds_nothing(live: Live, python_packages: Callable[..., P
     done = run(
         bin_folder / "schemathesis", "run", f"{live.url}/openapi.json", "--max-examples", "4", "--seed", "1",
         "--phases", "examples,coverage,fuzzing", "--include-path-regex", f"^/({PATHS}|{LANGSERVE})",
-        "--no-color", cwd=tmp_path,
+        "--request-timeout", "60", "--no-color", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]

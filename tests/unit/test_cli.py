@@ -164,10 +164,10 @@ def test_what_nobody_expected_is_one_sentence_too(
 ) -> None:
     """A mistake of the program: its kind, no trace, no text of a prompt; status 1."""
 
-    def broken(**_: object) -> None:
+    def broken(language: str) -> None:
         raise RuntimeError("a secret prompt")
 
-    monkeypatch.setattr(cli, "build", lambda language: broken)
+    monkeypatch.setattr(cli, "build", broken)
     assert run("graph") == 1
     told = capsys.readouterr().err
     assert "RuntimeError" in told
