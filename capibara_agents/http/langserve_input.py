@@ -151,15 +151,16 @@ _MESSAGES: TypeAdapter[Any] = TypeAdapter(_Conversation)
 def conversation_schema(options: type[BaseModel] | None = None) -> dict[str, Any]:
     """The JSON Schema, without references, of what `conversation` takes with the same options."""
     messages = inlined(TypeAdapter(WireMessages).json_schema())
+    text = {"type": "string", "minLength": 1}
     knobs = inlined(options.model_json_schema())["properties"] if options else {}
     whole = {
         "type": "object",
         "title": "Conversation",
-        "properties": {"messages": {**messages, "description": "Oldest first."}, **knobs},
+        "properties": {"messages": {"anyOf": [messages, text], "description": "Oldest first, or one text."}, **knobs},
         "required": ["messages"],
         "additionalProperties": False,
     }
-    return {"title": "Input", "anyOf": [whole, messages, {"type": "string", "minLength": 1}]}
+    return {"title": "Input", "anyOf": [whole, messages, text]}
 
 
 def conversation(value: Any, options: type[BaseModel] | None = None) -> dict[str, Any]:
