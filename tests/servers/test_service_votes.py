@@ -43,6 +43,19 @@ def test_a_vote_shows_its_ballot(service: Service) -> None:
     assert response.headers["x-capibara-mode"] == "consensus"
 
 
+def test_samples_of_one_model_vote_against_each_other(service: Service) -> None:
+    """Each is an answer of its own of the same model, and all are on the ballot or said to be missing from it."""
+    response = vote(service, voters=[MODELS[0]], samples=3, min_voters=3)
+    assert response.status_code == 200, response.text
+    decision = response.json()["capibara"]
+    assert decision["plan"]["models"] == [MODELS[0], f"{MODELS[0]}#2", f"{MODELS[0]}#3"]
+    ballot = decision["ballot"]
+    assert {v["model"] for v in ballot["votes"]} | set(ballot["absent"]) == set(decision["plan"]["models"])
+    samples = [c for c in decision["candidates"] if c["attempt"] == 1]
+    assert [(c["model"], c["sample"]) for c in samples] == [(MODELS[0], number) for number in (1, 2, 3)]
+    assert len({c["content"] for c in samples}) > 1, "they were drawn apart"
+
+
 def test_a_streamed_vote_tells_who_has_answered(service: Service) -> None:
     """In comments, before the answer."""
     body = chat_body(QUESTION, model="capibara-consensus", stream=True, max_tokens=24)

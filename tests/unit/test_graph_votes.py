@@ -119,6 +119,14 @@ async def test_a_deadline_that_nobody_kept_is_a_timeout(house: FakeHouse) -> Non
     assert house.upstream.asked() == [PHI]
 
 
+@pytest.mark.parametrize("again", [PHI, "phi4:mini"])
+async def test_a_voter_that_is_named_twice_is_refused(house: FakeHouse, again: str) -> None:
+    """By its name or by an alias; nobody is asked."""
+    with pytest.raises(BadQuestion) as refused:
+        await ask(house, voters=[PHI, again])
+    assert (refused.value.param, house.upstream.asked()) == ("capibara.voters", [])
+
+
 # ---------------------------------------------------------------- when asking ends
 
 

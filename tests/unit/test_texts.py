@@ -18,7 +18,7 @@ PREFIXES = sorted({code.partition(".")[0] for code in catalogue("en")})
 CODE = re.compile(rf"[\"']((?:{'|'.join(PREFIXES)})\.[a-z_.]+[a-z])[\"']")
 
 # Names of files that look like codes.
-FILES = (".lock", ".log", ".json", ".jsonl", ".yaml", ".md", ".html", ".py", ".pid", ".sh")
+FILES = (".lock", ".npz", ".log", ".json", ".jsonl", ".yaml", ".md", ".html", ".py", ".pid", ".sh")
 
 
 def used_codes() -> set[str]:

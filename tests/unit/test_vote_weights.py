@@ -172,3 +172,37 @@ def test_traits_of_options() -> None:
     assert "answer.all_of" in traits(option("C"), "?", choices)
     sizes = [traits(option(letter), "?", ("10", "30", "20")).get("answer.larger", 0.0) for letter in "ABC"]
     assert sizes == [-0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("missing", [{"strong"}, {"strong", "middle"}])
+def test_the_chance_stays_true_when_the_leader_is_dead(missing: set[str]) -> None:
+    """Of votes in which everybody was asked it is learned what the others' word is worth without it."""
+    make = independent({"strong": 0.9, "middle": 0.6, "weak": 0.5})
+    voters = ("strong", "middle", "weak")
+    weights = learn(rounds(make, n=1500), voters)
+    held, expected, right = frozenset(voters) - missing, 0.0, 0
+    others = rounds(make, n=1500, seed=1)
+    for one in others:
+        left = one.tally.among(held)
+        chances = weights.chances(left)
+        best = int(np.argmax(chances))
+        expected += chances[best]
+        leading = frozenset(left.clusters[best].voters)
+        right += any(
+            truth for cluster, truth in zip(one.tally.clusters, one.right, strict=True) if leading & set(cluster.voters)
+        )
+    assert expected / len(others) == pytest.approx(right / len(others), abs=0.04)
+
+
+def test_a_constant_answer_is_worth_nothing() -> None:
+    """A voter that always says the same is right now and then, and never outvotes one that knows."""
+
+    def make(draw: random.Random) -> Said:
+        truth = draw.randrange(4)
+        said = {"constant": 0, "knows": truth if draw.random() < 0.8 else draw.randrange(4)}
+        return {voter: RIGHT if number == truth else f"wrong {number}" for voter, number in said.items()}
+
+    weights = learn(rounds(make), ("constant", "knows"))
+    chances = weights.chances(tally({"constant": "x", "knows": "y"}))
+    assert weights.order == ("knows", "constant")
+    assert chances[1] > 2 * chances[0]
