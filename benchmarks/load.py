@@ -1,6 +1,6 @@
 """Capibara and the LiteLLM proxy before one stub model: requests per second, and time added to the first token.
 
-    .venv/bin/python benchmarks/load.py [--seconds 10] [--calls 300] [--json]
+    .venv/bin/python benchmarks/load.py [--seconds 10] [--calls 300] [--llama] [--json]
 
 Four processes on loopback: a stub model that answers at once, Capibara with its whole graph and one process, the
 LiteLLM proxy with one worker (in an environment of its own that uv makes), and this one, which asks. What is asked
@@ -8,6 +8,10 @@ alternates between the ways, so that a busy machine is busy for all of them. Req
 answers. Time added: streams, 1, 8 and 32 at a time, until the first piece of text, less the median of the stub asked
 directly at the same number. The machine and its load are named in the output: nothing measured on a loaded machine
 counts.
+
+`--llama`: instead of the stub, one llama-server with the stand-in weights and 32 slots, which all three ways ask the
+same question, for 16 tokens. Time added is then less the median of that server asked directly; requests per second
+say more of it than of who stands before it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +42,8 @@ ROUNDS = 5
 KEY = "sk-benchmark"
 LITELLM = "litellm[proxy]==1.106.2"
 START_LIMIT_S = 180.0
+# The first text that is not empty, in a chunk as in a whole answer.
+TEXT = re.compile(rb'"content": ?"[^"]')
 QUESTION = "¿Cuál es la capital de Francia?"
 
 
@@ -54,12 +61,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--seconds", type=float, default=10.0, help="of each way, for requests per second")
     options.add_argument("--calls", type=int, default=300, help="streams of each way at each number of streams")
+    options.add_argument("--llama", action="store_true", help="before a real llama-server instead of the stub")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stub = stack.enter_context(stub_model(folder))
+        stub = stack.enter_context((llama_server if given.llama else stub_model)(folder))
         ways = (
             Way("direct", stub, "phi-4-mini"),
             Way("capibara", stack.enter_context(capibara(folder, stub)), "capibara"),
@@ -161,7 +169,7 @@ async def call(way: Way, *, stream: bool) -> float:
     got, first = b"", 0.0
     while piece := await reader.read(65536):
         got += piece
-        if not first and b'"content":"M' in got.replace(b'": "', b'":"'):
+        if not first and TEXT.search(got):
             first = time.monotonic() - started
     writer.close()
     if not first or not got.startswith(b"HTTP/1.1 200"):
@@ -217,6 +225,30 @@ def stub_model(folder: Path) -> Iterator[str]:
     port, log = free_port(), folder / "stub.log"
     with running([sys.executable, __file__.replace("load.py", "load_stub.py"), "stub", str(port)], log):
         yield up(f"http://127.0.0.1:{port}", log)
+
+
+@contextmanager
+def llama_server(folder: Path) -> Iterator[str]:
+    """One server with the stand-in weights of the fleet `tiny`, a slot for each client."""
+    from capibara_agents.config import load
+
+    capibara = str(Path(sys.executable).with_name("capibara"))
+    shown = subprocess.run([capibara, "engine", "show", "--fleet", "tiny", "--json"], check=True, capture_output=True)
+    weights = sorted(load(flags={"fleet": "tiny"}).settings.weights_dir.glob("SmolLM2-135M-Instruct*.gguf"))
+    if not weights:
+        raise SystemExit("there are no weights: make weights")
+    port, log = free_port(), folder / "llama-server.log"
+    command = [json.loads(shown.stdout)["engine"]["binary"], "--model", str(weights[0]), "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--parallel", str(CLIENTS), "--ctx-size", str(CLIENTS * 512), "--threads", "1"]
+    with running(command, log):
+        up(f"http://127.0.0.1:{port}", log)
+        # It listens while it still loads.
+        end = time.monotonic() + START_LIMIT_S
+        while httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code != 200:
+            if time.monotonic() > end:
+                raise SystemExit(f"llama-server does not load: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
