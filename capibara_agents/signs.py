@@ -269,6 +269,17 @@ SIGNS = (
     _sign("sql", 3.5, r"\b\w+ ?\(\w+(?:_id)?(?:, ?\w+)+\)[,;.\n ]{1,3}\w+ ?\(\w+(?:, ?\w+)+\)"),
     _sign("sql", 3.5, r"\b(?:table|tabla)\b ?:.{1,80}\b(?:columns?|columnas?)\b ?:"),
     _sign("sql", 2.5, r"\b(?:tables|tablas) ?: ?\w+(?:, ?\w+)+"),
+    # One thing is to another as a third to what; all of these are those, is this one of them?
+    _sign("logic_reasoning", 4.0, r"\bis to\b.{2,40}\bas\b.{2,40}\bis to\b|\bes a\b.{2,40}\bcomo\b.{2,40}\bes a\b"),
+    _sign("logic_reasoning", 3.0, r"\A\W*\w+ ?: ?\w+ ?(?:::|as|como) ?\w+ ?: ?(?:\?|\w+|_+|\.+)\W*\Z"),
+    _sign(
+        "logic_reasoning",
+        2.5,
+        r"(?:\A|[.;] )\W*(?:all|every|no|some|tod[oa]s?(?: l[oa]s)?|ningun[oa]?|algun[oa]s) "
+        r"(?!my|our|your|mis|tus|nuestr)\w+ (?:\w+ ){0,4}?\w+[.;,] "
+        r"[^?]{0,120}(?:[.;] )?\W*(?:so|does|do|is|are|must|can|will|therefore|luego|entonces|es|son|tiene|puede)\b"
+        r"[^?\n]{2,60}\?\W*\Z",
+    ),
     _sign(
         "logic_reasoning", 3.0, r"\bodd one out\b|\b(?:cual|que palabra) (?:sobra|no encaja)\b|\b(?:not|n't) belong\b"
     ),
@@ -411,6 +422,18 @@ FRAMES = (
         2.5,
         r"\b(?:what (?:matters|is important)|lo que importa|que es (?:lo )?importante|lo esencial|(?:the )?essence|"
         r"short version|version corta|(?:article|news|text|noticia|articulo|texto) (?:briefly|brevemente))\b",
+    ),
+    # What is said, then where it is to go: … => Spanish, … | inglés.
+    _sign("translation", 4.5, rf"(?:[=-]>|→|\||\((?:in)?to|\(al?|\(en) ?{_TONGUE}\)?\W*\Z"),
+    _sign(
+        "summarization", 4.5, r"^[^\w\n]*(?:destacad[oa]s|key points|puntos clave|takeaways|headline|titular)\W{0,3}\Z"
+    ),
+    _sign(
+        "summarization",
+        3.0,
+        r"\b(?:what|que) (?:does|is|do|dice|sostiene|defiende|cuenta|quiere decir) (?:this|the|est[aeo]|el|la)\b ?"
+        r"(?:text|passage|article|author|paragraph|message|texto|pasaje|articulo|autora?|parrafo|mensaje)"
+        r"(?: (?:say|saying|claim|arguing|argue|mean|about))?\W+\S.{25}",
     ),
     _sign("long_context", 2.0, r"^[ \t]*(?:question|pregunta)\s*:"),
 )
