@@ -39,8 +39,9 @@ IMAGE_TOKENS = 256
 FOLLOW_UP_WORDS = 8
 
 # Chosen on public questions with known domains: see `decide` for what they mean.
-KERNEL = 0.09
-NEAR = 0.32
+KERNEL = 0.06
+COMPLEXITY_KERNEL = 0.09
+NEAR = 0.42
 BACKGROUND = 1.0
 TEMPERATURE = 0.8
 # From SIMILAR on an exemplar says nearly the same, at SAME all but the same.
@@ -48,9 +49,11 @@ SIMILAR, SAME = 0.7, 0.9
 # Complexity of an explanation or an analysis that is to go deep, whatever its neighbours are like.
 THOROUGH = 0.7
 EXPLAINED: tuple[Domain, ...] = ("factual_qa", "other")
-# Beside a fitted head, which has seen the features itself, neighbours and features count for less.
-BESIDE_HEAD = 0.7
-HEAD_TEMPERATURE = 1.3
+# Beside a fitted head neighbours count for less; so do features, which the head has seen itself, and least of all
+# what a text does not show.
+BESIDE_HEAD = 0.8
+SHOWN_BESIDE_HEAD, UNSHOWN_BESIDE_HEAD = 0.8, 0.2
+HEAD_TEMPERATURE = 1.2
 
 
 # ---------------------------------------------------------------- the decision
@@ -78,12 +81,19 @@ def decide(
     if features.prompt_tokens >= LONG_CONTEXT_TOKENS:
         return _certain("long_context", neighbours, features)
     near = _neighbour_shares(neighbours)
-    odds = {domain: math.log(near[domain]) + weight for domain, weight in _evidence(neighbours, features).items()}
+    evidence = _evidence(neighbours, features)
     if prior is None:
-        shares = _softmax(odds, TEMPERATURE)
+        shares = _softmax({domain: math.log(near[domain]) + evidence[domain] for domain in DOMAINS}, TEMPERATURE)
     else:
-        joint = {domain: math.log(max(1e-4, prior.get(domain, 0.0))) + BESIDE_HEAD * odds[domain] for domain in DOMAINS}
-        shares = _softmax(joint, HEAD_TEMPERATURE)
+        shares = _softmax(
+            {
+                domain: math.log(max(1e-4, prior.get(domain, 0.0)))
+                + BESIDE_HEAD * math.log(near[domain])
+                + (SHOWN_BESIDE_HEAD if evidence[domain] > 0 else UNSHOWN_BESIDE_HEAD) * evidence[domain]
+                for domain in DOMAINS
+            },
+            HEAD_TEMPERATURE,
+        )
     best = max(DOMAINS, key=lambda domain: (shares[domain], domain))
     return Decision(
         domain=best,
@@ -128,7 +138,7 @@ def _complexity(neighbours: Sequence[Neighbour], features: Features, domain: Dom
     """Complexity of the neighbours, those of the chosen domain first, moved by the text's own structure."""
     weight = total = 0.0
     for neighbour in neighbours:
-        mass = math.exp((neighbour.score - 1) / KERNEL) * (1.0 if neighbour.domain == domain else 0.2)
+        mass = math.exp((neighbour.score - 1) / COMPLEXITY_KERNEL) * (1.0 if neighbour.domain == domain else 0.2)
         weight += mass
         total += mass * neighbour.complexity
     near = total / weight if weight else 0.4
