@@ -41,7 +41,8 @@ def main() -> None:
     if args.speed:
         print(json.dumps(speed(), indent=1))
         return
-    rows = [json.loads(line) for line in args.outcomes.read_text().splitlines() if line.strip()]
+    with args.outcomes.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
     found = two(rows, args) if args.strong else several(rows, args)
     print(json.dumps(found, indent=1))
 
@@ -80,21 +81,21 @@ def several(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, A
 
 
 def speed(outcomes: int = 10_000, models: int = 5) -> dict[str, float]:
-    """Milliseconds to ask, and seconds to fit, with random outcomes, one thread."""
+    """Milliseconds to ask, and seconds to fit, with random outcomes, one thread, in its processor time."""
     threadpool_limits(1)
     rng = np.random.default_rng(0)
     signatures = rng.normal(size=(outcomes, SIGNATURE_SIZE)).astype(np.float32)
     signatures[:, :512] /= np.linalg.norm(signatures[:, :512], axis=1, keepdims=True)
     scores = np.full((outcomes, models), np.nan)
     scores[np.arange(outcomes), rng.integers(0, models, outcomes)] = rng.random(outcomes) < 0.5
-    started = time.perf_counter()
+    started = time.thread_time()
     expectations = Fit.of(Evidence.complete([str(m) for m in range(models)], signatures, scores)).expectations()
-    fit_s = time.perf_counter() - started
+    fit_s = time.thread_time() - started
     asked = []
     for signature in signatures[:3000]:
-        started = time.perf_counter()
+        started = time.thread_time()
         expectations.expect(signature)
-        asked.append(1000 * (time.perf_counter() - started))
+        asked.append(1000 * (time.thread_time() - started))
     return {"fit_s": fit_s, "ask_ms_p50": float(np.median(asked)), "ask_ms_p99": float(np.percentile(asked, 99))}
 
 

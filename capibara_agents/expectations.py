@@ -7,6 +7,8 @@ for Machine Learning, 2006, ch. 2; several models at once: Bonilla et al., Multi
 
     k = joint k_meaning k_form + (1 - joint) (k_meaning + k_form) / 2        k_meaning, k_form: squared exponentials
 
+Meaning is the sentence vector, and beside it what `contrast.py` makes of the signature: subject and difficulty.
+
 So a few outcomes move a model's level, and many move it near questions of like meaning and like form. What all models
 have in common, how hard the question is, is learned from all of them. k is held by landmarks, questions that have
 outcomes (Nyström), so that asking costs the same however many outcomes there are; below the limit it is exact.
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from capibara_agents.contrast import shipped_contrast
 from capibara_agents.embedder import DIMENSIONS
 from capibara_agents.signature import SIGNATURE_SIZE
 from capibara_agents.types import Expectation
@@ -37,8 +40,9 @@ LANDMARKS = 1500
 class Beliefs:
     """What is believed before any outcome: variances of scores in [0, 1], and how far is near."""
 
-    meaning: float = 0.55
-    form: float = 0.8
+    meaning: float = 0.8
+    form: float = 1.2
+    contrast: float = 0.8
     joint: float = 1.0
     shared: float = 0.03
     own: float = 0.01
@@ -126,8 +130,11 @@ class _Space:
     def place(self, signatures: Array) -> Placed:
         form = np.clip((signatures[:, DIMENSIONS:] - self.centre) / self.scale, -4, 4)
         form *= 1 / (self.beliefs.form * np.sqrt(form.shape[1]))
-        meaning = signatures[:, :DIMENSIONS] / self.beliefs.meaning
-        return Placed(meaning.astype(np.float32), form.astype(np.float32))
+        parts = [signatures[:, :DIMENSIONS] / self.beliefs.meaning]
+        contrast = shipped_contrast()
+        if contrast is not None and signatures.shape[1] == SIGNATURE_SIZE:
+            parts.append(contrast(signatures) / self.beliefs.contrast)
+        return Placed(np.hstack(parts).astype(np.float32), form.astype(np.float32))
 
     def nearness(self, x: Placed, landmarks: Placed) -> Array:
         """k between the rows of `x` and of `landmarks`."""
