@@ -100,6 +100,8 @@ class Embedder:
                     threadpool_limits(limits=1, user_api="blas")
                     model = USE(threads=1)
                     model.encode("hola")
+                    # It would set the limit and take it back around each call (0.3 ms): it is set for good.
+                    model._model._threadpool = None
                     self._model = model
         return self._model
 

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from capibara_agents.embedder import Vector
 from capibara_agents.errors import BadQuestion, StoreError
+from capibara_agents.mirror import MIRRORED, Label, Mirror, by_score, label_of
 from capibara_agents.types import Domain, Language, Neighbour, Value
 
 log = logging.getLogger(__name__)
@@ -117,8 +118,9 @@ class ExemplarStore:
         self._embedder = embedder
         self._write = threading.Lock()
         self._copy: Path | None = None
-        # Reading them from the table takes Chroma a third of a query. Only where nobody else writes: not on a server.
-        self._labels: dict[str, tuple[Domain, float]] | None = None
+        # Only where nobody else writes: not on a server.
+        self._mirror: Mirror | None = None
+        self._is_owner = False
 
     @classmethod
     def open(cls, where: Path | str, embedder: Embeds, *, shipped: Sequence[Exemplar] | None = None) -> ExemplarStore:
@@ -178,7 +180,8 @@ class ExemplarStore:
         elif not store._copy.exists() and store.list(origin="user"):
             store._keep()
         store._probe()
-        store._labels = {exemplar.id: (exemplar.domain, exemplar.complexity) for exemplar in store.list()}
+        store._is_owner = True
+        store._reflect()
         return store
 
     @classmethod
@@ -199,24 +202,14 @@ class ExemplarStore:
 
     def nearest(self, vector: Vector, k: int) -> tuple[Neighbour, ...]:
         """At most `k` exemplars by falling cosine similarity, ties by id."""
-        labels = self._labels
-        include = ["distances"] if labels is not None else ["metadatas", "distances"]
-        found = self._collection.query(query_embeddings=[vector.tolist()], n_results=max(1, k), include=include)
-        ids = found["ids"][0]
-        if labels is None:
-            labels = dict(zip(ids, map(_label, found["metadatas"][0]), strict=True))
-        neighbours = [
-            Neighbour(
-                id=identifier,
-                score=max(-1.0, min(1.0, 1.0 - float(distance))),
-                domain=labels[identifier][0],
-                complexity=labels[identifier][1],
-            )
-            for identifier, distance in zip(ids, found["distances"][0], strict=True)
-            # Removed by another thread between the two look-ups.
-            if identifier in labels
-        ]
-        return tuple(sorted(neighbours, key=lambda n: (-n.score, n.id))[:k])
+        mirror = self._mirror
+        if mirror is not None:
+            return mirror.nearest(vector, max(1, k))
+        found = self._collection.query(
+            query_embeddings=[vector.tolist()], n_results=max(1, k), include=["metadatas", "distances"]
+        )
+        labels = [label_of(meta) for meta in found["metadatas"][0]]
+        return by_score(found["ids"][0], [1.0 - distance for distance in found["distances"][0]], labels, k)
 
     def add(self, exemplars: Sequence[Exemplar]) -> int:
         """Add exemplars as the user's own, replacing the user's of the same id; the number written.
@@ -229,6 +222,7 @@ class ExemplarStore:
             if taken:
                 raise BadQuestion(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.", param="id")
             self._upsert(list(mine.values()))
+            self._reflect()
             self._keep()
         return len(mine)
 
@@ -262,16 +256,29 @@ class ExemplarStore:
             present = sorted(self._ids(list(dict.fromkeys(ids))))
             for start in range(0, len(present), BATCH):
                 self._collection.delete(ids=present[start : start + BATCH])
-            if self._labels is not None:
-                for identifier in present:
-                    self._labels.pop(identifier, None)
             if present:
+                self._reflect()
                 self._keep()
         return len(present)
 
     def count(self) -> int:
         """How many exemplars there are."""
         return int(self._collection.count())
+
+    def _reflect(self) -> None:
+        """Read anew what a mirror is asked for in the store's place; none of a store that others write to."""
+        if not self._is_owner or self.count() > MIRRORED:
+            self._mirror = None
+            return
+        ids: list[str] = []
+        labels: list[Label] = []
+        vectors: list[Any] = []
+        for offset in range(0, self.count() + BATCH, BATCH):
+            page = self._collection.get(limit=BATCH, offset=offset, include=["metadatas", "embeddings"])
+            ids.extend(page["ids"])
+            labels.extend(map(label_of, page["metadatas"]))
+            vectors.extend(page["embeddings"])
+        self._mirror = Mirror.of(ids, labels, vectors)
 
     def _keep(self) -> None:
         """Write the user's exemplars down beside the folder, whole or not at all."""
@@ -316,9 +323,6 @@ class ExemplarStore:
     def _upsert(self, exemplars: Sequence[Exemplar]) -> None:
         for start in range(0, len(exemplars), BATCH):
             part = exemplars[start : start + BATCH]
-            if self._labels is not None:
-                # First: what the index finds must have a label.
-                self._labels |= {exemplar.id: (exemplar.domain, exemplar.complexity) for exemplar in part}
             self._collection.upsert(
                 ids=[exemplar.id for exemplar in part],
                 embeddings=self._embedder.embed_many([exemplar.content for exemplar in part]),
@@ -333,10 +337,6 @@ class ExemplarStore:
             page = self._collection.get(ids=ids[start : start + BATCH], where=where, include=[])
             present.update(page["ids"])
         return present
-
-
-def _label(meta: Any) -> tuple[Domain, float]:
-    return meta["domain"], float(meta["complexity"])
 
 
 def _folder_client(folder: Path) -> Any:
