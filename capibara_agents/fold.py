@@ -22,4 +22,6 @@ _TABLE = _table()
 
 def fold(text: str) -> str:
     """Lower case, no accents (ñ included), no ¿ and ¡, straight quotation marks. Line breaks stay."""
-    return text.lower().translate(_TABLE)
+    lower = text.lower()
+    # Nothing in the table is ASCII.
+    return lower if lower.isascii() else lower.translate(_TABLE)
