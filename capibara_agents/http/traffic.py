@@ -44,6 +44,8 @@ class Traffic:
         self.active = 0
         self.closing = False
         """Set once: what is under way ends, nothing new begins."""
+        self.at_rest: Callable[[], object] = lambda: None
+        """Called when nothing is under way any more; nobody waits for it but who comes next."""
 
     @contextmanager
     def admitted(self, caller: bytes) -> Iterator[None]:
@@ -58,6 +60,8 @@ class Traffic:
         finally:
             use.active -= 1
             self.active -= 1
+            if not self.active:
+                self.at_rest()
 
     def _use(self, caller: bytes) -> _Use:
         per_minute = self._limits.requests_per_minute

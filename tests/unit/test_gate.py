@@ -20,6 +20,7 @@ from capibara_agents.http.app import build_app
 from capibara_agents.http.connection import guarded as guarded_connection
 from capibara_agents.http.errors import TABLE
 from capibara_agents.http.gate import Gate
+from capibara_agents.http.traffic import Traffic
 from capibara_agents.settings import ServerSettings
 from tests.asgi import Exchange, get, post
 from tests.fakes import PHI, SPANISH, FakeHouse, say
@@ -359,3 +360,17 @@ def test_a_stream_that_nobody_reads_is_cut_and_holds_nobody_up(house: FakeHouse)
             time.sleep(0.05)
         assert app.state.traffic.active == 0
         assert house.fleet.all_given_back
+
+
+def test_rest_begins_when_the_last_request_has_ended() -> None:
+    """Not before; after each time."""
+    traffic, rests = Traffic(ServerSettings()), []
+    traffic.at_rest = lambda: rests.append(traffic.active)
+    with traffic.admitted(b"one"):
+        with traffic.admitted(b"two"):
+            pass
+        assert rests == []
+    assert rests == [0]
+    with traffic.admitted(b"one"):
+        pass
+    assert rests == [0, 0]
