@@ -9,7 +9,9 @@ long batch, and is given up then, because it may be an endless loop.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import psutil
@@ -103,11 +105,28 @@ def pulse_of(slots: object, cpu_s: float) -> Pulse:
 def cpu_seconds(pid: int) -> float:
     """User and system time of the process and of what it has started (a command_prefix may stay in between)."""
     total = 0.0
-    try:
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            times = one.cpu_times()
+    for one in _family(pid):
+        # Gone in the meantime: its exit is reported by other means.
+        with suppress(psutil.Error):
+            times = psutil.Process(one).cpu_times()
             total += times.user + times.system
-    except psutil.Error:
-        pass  # gone in the meantime: its exit is reported by other means
     return total
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descends from it.
+
+    As the kernel lists them: psutil reads of every process of the machine whose child it is, 4 ms each second in
+    which an answer is written, and the other threads wait for the interpreter.
+    """
+    family = [pid]
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        # Not every kernel lists them.
+        with suppress(psutil.Error):
+            family.extend(child.pid for child in psutil.Process(pid).children(recursive=True))
+        return family
+    for parent in family:
+        for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                family.extend(int(child) for child in listed.read_text().split())
+    return family

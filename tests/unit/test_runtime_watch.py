@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from capibara_agents.config import load
 from capibara_agents.errors import ConfigError
+from capibara_agents.runtime import watch
 from capibara_agents.runtime.cores import Lease, lease, may_work
 from capibara_agents.runtime.gguf import Gguf
 from capibara_agents.runtime.ledger import Ledger, Measured, corrected_bytes, shape_key
@@ -336,3 +338,18 @@ def test_what_a_file_no_longer_says_is_taken_back(tmp_path: Path) -> None:
     assert difference(before, read("models: {phi-4-mini: {slots: 3}}")) == Difference((), ("mine",), (), ())
     for text in ("", "models:\n", "models: {phi-4-mini: null}"):
         assert difference(before, read(text)) == Difference((), ("mine",), ("phi-4-mini",), ())
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_time_of_what_a_process_has_started_counts_too(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapper may stay in between; also where the kernel does not list children."""
+    if not listed:
+        monkeypatch.setattr(watch.Path, "exists", lambda _: False)
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        ["sh", "-c", '"$0" -c "$1"; true', sys.executable, burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as wrapper:
+        assert wrapper.stdout is not None
+        wrapper.stdout.readline()
+        assert watch.cpu_seconds(wrapper.pid) >= 0.25
+        wrapper.communicate(b"\n")
