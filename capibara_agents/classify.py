@@ -49,7 +49,7 @@ SIMILAR, SAME = 0.7, 0.9
 # Complexity of an explanation or an analysis that is to go deep, whatever its neighbours are like.
 THOROUGH = 0.7
 EXPLAINED: tuple[Domain, ...] = ("factual_qa", "other")
-# Beside a fitted head neighbours count for less; so do features, which the head has seen itself, and least of all
+# Beside a fitted head, which has seen the features itself, neighbours and features count for less, and least of all
 # what a text does not show.
 BESIDE_HEAD = 0.8
 SHOWN_BESIDE_HEAD, UNSHOWN_BESIDE_HEAD = 0.8, 0.2
