@@ -18,6 +18,7 @@ from importlib import resources
 import numpy as np
 
 from capibara_agents.embedder import DIMENSIONS, Vector
+from capibara_agents.npz import UNREADABLE
 from capibara_agents.signature import FORM_SIZE, SIGNATURE_SIZE
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,6 @@ def shipped_contrast() -> Contrast | None:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             return Contrast(*(data[name].astype(np.float32) for name in ("centre", "scale", "weights", "offset")))
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         log.warning("The fitted contrast is not used: %s. Questions are near by meaning and form alone.", error)
         return None

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 
 from capibara_agents.embedder import DIMENSIONS, Embedder, Vector, bounded
 from capibara_agents.exemplars import Embeds, shipped_exemplars
+from capibara_agents.npz import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def read(file: Any, version: str) -> dict[bytes, Vector]:
             digests, vectors = data["digests"], data["vectors"].astype(np.float32)
             if digests.shape != (len(vectors), DIGEST_BYTES) or vectors.shape != (len(vectors), DIMENSIONS):
                 raise ValueError(f"their shapes are {digests.shape} and {vectors.shape}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         log.warning("The shipped vectors are not used: %s. Exemplars are embedded, which takes longer.", error)
         return {}
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -222,8 +222,8 @@ class ExemplarStore:
             if taken:
                 raise BadQuestion(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.", param="id")
             self._upsert(list(mine.values()))
-            self._reflect()
             self._keep()
+            self._reflect()
         return len(mine)
 
     def merge(self, exemplars: Sequence[Exemplar]) -> int:
@@ -257,8 +257,8 @@ class ExemplarStore:
             for start in range(0, len(present), BATCH):
                 self._collection.delete(ids=present[start : start + BATCH])
             if present:
-                self._reflect()
                 self._keep()
+                self._reflect()
         return len(present)
 
     def count(self) -> int:

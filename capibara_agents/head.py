@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from capibara_agents.embedder import DIMENSIONS, Vector
 from capibara_agents.features import SURFACE, Features
+from capibara_agents.npz import UNREADABLE
 from capibara_agents.types import Domain
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Head:
                 if tuple(data["domains"]) != DOMAINS or tuple(data["surface"]) != SURFACE:
                     raise ValueError("it was fitted for other domains or features")
                 return cls(data["weights"].astype(np.float32))
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             log.warning("The fitted head is not used: %s. Domains come from exemplars and features alone.", error)
             return None
 

@@ -64,6 +64,7 @@ class Run(Value):
     signature: tuple[float, ...] = Field(repr=False, description="Of the question, see signature.py.")
     answered_by: str
     spoken_by: str = Field("", description="The voter whose answer it is, where that is not just its model.")
+    won: bool = Field(False, description="It won a vote of comparable answers.")
     agreement: float = Field(1.0, ge=0, le=1)
     parts: tuple[Part, ...]
     tally: Tally | None = Field(None, description="Of a vote: who agreed with whom, without their answers.")
@@ -87,6 +88,9 @@ def run_of(
     if answered is None or not classification.signature:
         return None
     agreed = _agreed(ballot)
+    first = {c.model for c in candidates if c.error is None and c.sample == 1}
+    # A further sample stands for its model where that has no other answer.
+    alone = answered if answered.model not in first else None
     parts = [
         Part(
             model=c.model,
@@ -96,7 +100,7 @@ def run_of(
             agreed=agreed.get(c.voter) if c.key.partition(":")[0] == _attempt(ballot) else None,
         )
         for c in candidates
-        if c.error is None and c.sample == 1
+        if c.error is None and (c.sample == 1 or c is alone)
     ]
     return Run(
         request_id=request_id,
@@ -105,6 +109,7 @@ def run_of(
         signature=classification.signature,
         answered_by=answered.model,
         spoken_by=answered.voter,
+        won=answered.key.partition(":")[0] == _attempt(ballot) and agreed.get(answered.voter, False),
         agreement=ballot.agreement,
         parts=tuple(parts),
         tally=tally_of_ballot(ballot, classification.domain) if _is_comparable(ballot, answered) else None,
@@ -153,7 +158,7 @@ def outcomes_of_run(run: Run) -> tuple[Outcome, ...]:
 def outcomes_of_feedback(run: Run, score: float) -> tuple[Outcome, ...]:
     """What a score in [-1, 1] says: of the model that answered, and of those that voted for the same answer."""
     agreed = {part.model for part in run.parts if part.agreed}
-    same = agreed if run.answered_by in agreed else {run.answered_by}
+    same = agreed | {run.answered_by} if run.won or run.answered_by in agreed else {run.answered_by}
     latest = {part.model: part for part in run.parts if part.model in same}
     return tuple(_outcome(run, part, good=(score + 1) / 2, origin="feedback") for part in latest.values())
 

@@ -19,7 +19,12 @@ def transport() -> httpx.AsyncHTTPTransport:
     """httpx's transport over asyncio's streams, without connections kept open."""
     made = httpx.AsyncHTTPTransport(trust_env=False)
     # httpx has no argument for it.
-    made._pool = httpcore.AsyncConnectionPool(max_keepalive_connections=0, network_backend=AsyncioBackend())
+    made._pool = httpcore.AsyncConnectionPool(
+        # The fleet's slots are the limit; httpcore's own would be ten.
+        max_connections=None,
+        max_keepalive_connections=0,
+        network_backend=AsyncioBackend(),
+    )
     return made
 
 
@@ -85,7 +90,8 @@ class _Stream(httpcore.AsyncNetworkStream):
                 await self._writer.drain()
 
     async def aclose(self) -> None:
-        self._writer.close()
+        # The exchange is over: closing would wait until what is still unsent is read, of a hung server never.
+        self._writer.transport.abort()
 
     def get_extra_info(self, info: str) -> Any:
         names = {"client_addr": "sockname", "server_addr": "peername", "socket": "socket"}

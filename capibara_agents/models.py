@@ -171,7 +171,11 @@ def _new_router() -> Any:
         transport=transport(),
         timeout=httpx.Timeout(None),
         trust_env=False,
-        mounts={NOWHERE: httpx.MockTransport(lambda _: httpx.Response(503))},
+        # It is LiteLLM's for the whole process: whoever calls another service over TLS gets httpx's own transport.
+        mounts={
+            NOWHERE: httpx.MockTransport(lambda _: httpx.Response(503)),
+            "https://": httpx.AsyncHTTPTransport(trust_env=False),
+        },
         event_hooks={"response": [must_be_whole]},
     )
 

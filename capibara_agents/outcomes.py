@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -282,6 +282,9 @@ class Learner:
         if row is None:
             return Chosen()
         values = json.loads(row[0])
+        if set(values["beliefs"]) != {field.name for field in fields(Beliefs)}:
+            # Of another version: some of them together with our own for the rest were never compared.
+            return Chosen()
         return Chosen(Beliefs(**values["beliefs"]), values["outcomes"])
 
     def _write(self, outcomes: Sequence[Outcome]) -> int:

@@ -275,9 +275,9 @@ SIGNS = (
     _sign(
         "logic_reasoning",
         2.5,
-        r"(?:\A|[.;] )\W*(?:all|every|no|some|tod[oa]s?(?: l[oa]s)?|ningun[oa]?|algun[oa]s) "
+        r"(?:\A|[.;] )\W{0,4}(?:all|every|no|some|tod[oa]s?(?: l[oa]s)?|ningun[oa]?|algun[oa]s) "
         r"(?!my|our|your|mis|tus|nuestr)\w+ (?:\w+ ){0,4}?\w+[.;,] "
-        r"[^?]{0,120}(?:[.;] )?\W*(?:so|does|do|is|are|must|can|will|therefore|luego|entonces|es|son|tiene|puede)\b"
+        r"[^?]{0,120}(?:[.;] )?\W{0,4}(?:so|does|do|is|are|must|can|will|therefore|luego|entonces|es|son|tiene|puede)\b"
         r"[^?\n]{2,60}\?\W*\Z",
     ),
     _sign(

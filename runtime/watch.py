@@ -126,7 +126,8 @@ def _family(pid: int) -> list[int]:
             family.extend(child.pid for child in psutil.Process(pid).children(recursive=True))
         return family
     for parent in family:
-        for listed in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):
+        # Gone in the meantime, at any of these steps.
+        with suppress(OSError):
+            for listed in Path(f"/proc/{parent}/task").glob("*/children"):
                 family.extend(int(child) for child in listed.read_text().split())
     return family

@@ -66,8 +66,13 @@ def _asset(name: str, *, packed: bool) -> Response:
         if packed:
             headers["content-encoding"] = "gzip"
         else:
-            body = gzip.decompress(body)
+            body = _unpacked(file)
     return Response(body, media_type=media_type, headers=headers)
+
+
+@cache
+def _unpacked(file: str) -> bytes:
+    return gzip.decompress(_read(file))
 
 
 @cache

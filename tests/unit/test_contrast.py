@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from capibara_agents import expectations
+from capibara_agents import contrast, expectations
 from capibara_agents.contrast import CONTRAST_SIZE, Contrast, shipped_contrast
 from capibara_agents.embedder import Embedder
 from capibara_agents.expectations import Beliefs, Evidence, Fit
@@ -54,3 +56,15 @@ def test_what_is_expected_follows_the_contrast(monkeypatch: pytest.MonkeyPatch) 
     without = Fit.of(known, Beliefs(contrast=0.5)).left_out(np.arange(60))
     assert not np.allclose(with_it, without)
     assert np.isfinite(without).all()
+
+
+@pytest.mark.parametrize("kept", [0, 2000])
+def test_a_damaged_file_is_a_warning(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = resources.files("capibara_agents").joinpath("head_data", "contrast.npz").read_bytes()
+    (tmp_path / "head_data").mkdir()
+    (tmp_path / "head_data" / "contrast.npz").write_bytes(whole[:kept])
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path)
+    assert contrast.shipped_contrast.__wrapped__() is None
+    assert "not used" in caplog.text

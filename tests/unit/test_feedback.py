@@ -131,6 +131,32 @@ def test_feedback_on_a_vote_is_about_all_who_gave_that_answer() -> None:
     assert {o.model for o in outcomes_of_feedback(made, 1)} == {PHI, GPT}
 
 
+def sampled(**clusters: int) -> Ballot:
+    """A vote in which two samples of phi-4-mini take part."""
+    names = {"phi": PHI, "second": f"{PHI}#2", "qwen": QWEN, "gpt": GPT}
+    votes = tuple(
+        Vote(
+            model=names[name], answer=Canonical(kind=AnswerKind.number, value=str(n), confidence=1), weight=1, cluster=n
+        )
+        for name, n in clusters.items()
+    )
+    return Ballot(winner=f"1:{PHI}#2", method="weighted", agreement=0.75, confidence=0.7, votes=votes)
+
+
+def test_feedback_on_a_winning_sample_is_about_all_who_gave_that_answer() -> None:
+    """Its model's first sample said something else; the others said the same."""
+    voters = [answered(PHI), answered(PHI, sample=2), answered(QWEN), answered(GPT)]
+    made = run(voters, sampled(phi=1, second=0, qwen=0, gpt=1), verdict(f"1:{PHI}#2"))
+    assert {o.model for o in outcomes_of_feedback(made, 1)} == {PHI, QWEN}
+
+
+def test_feedback_on_a_sample_counts_where_the_first_one_failed() -> None:
+    """The model has no other answer."""
+    voters = [answered(PHI, error="model_crashed"), answered(PHI, sample=2), answered(QWEN), answered(GPT)]
+    made = run(voters, sampled(second=0, qwen=1, gpt=0), verdict(f"1:{PHI}#2"))
+    assert {o.model for o in outcomes_of_feedback(made, 1)} == {PHI, GPT}
+
+
 def test_nothing_is_remembered_of_a_run_without_an_answer() -> None:
     """Or without a signature, which nothing could be learned from."""
     nobody = Verdict(accepted=False, candidate=None, final=True)

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
+import psutil
 import pytest
 
 from capibara_agents.loopback import transport
@@ -22,8 +23,8 @@ async def server(serve: Serve) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 
 
-def client(timeout_s: float | None = None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=transport(), trust_env=False, timeout=timeout_s)
+def client(read_s: float | None = None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=transport(), trust_env=False, timeout=httpx.Timeout(None, read=read_s))
 
 
 async def test_each_question_has_a_connection_of_its_own() -> None:
@@ -58,6 +59,54 @@ async def test_a_stream_that_is_left_closes_its_connection() -> None:
             assert response.status_code == 200
         async with asyncio.timeout(10):
             await left.wait()
+
+
+async def test_as_many_connections_as_are_asked_for() -> None:
+    """Thirteen questions are inside the server at once: no limit of a pool makes one wait."""
+    inside, all_there = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal inside
+        await reader.readuntil(b"\r\n\r\n")
+        inside += 1
+        if inside == 13:
+            all_there.set()
+        await all_there.wait()
+        writer.write(HEAD + b"hola")
+        await reader.read()
+        writer.close()
+
+    async with server(serve) as url, client() as http, asyncio.timeout(20):
+        answers = await asyncio.gather(*(http.get(url) for _ in range(13)))
+    assert [answer.text for answer in answers] == ["hola"] * 13
+
+
+async def test_what_is_still_unsent_keeps_no_connection_open() -> None:
+    """A question that is called off while a server reads nothing of it."""
+    reading, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        reading.set()
+        await called_off.wait()
+        with suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        ended.set()
+        writer.close()
+
+    called_off = asyncio.Event()
+    async with server(serve) as url, client() as http, asyncio.timeout(20):
+        asking = asyncio.create_task(http.post(url, content=b"x" * 20_000_000))
+        await reading.wait()
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0)
+        sockets = [t for t in psutil.Process().net_connections("tcp") if t.raddr and url.endswith(f":{t.raddr.port}")]
+        called_off.set()
+        await ended.wait()
+    assert [one.status for one in sockets if one.status == psutil.CONN_ESTABLISHED] == []
 
 
 async def test_errors_are_httpxs_own() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from capibara_agents.embedder import DIMENSIONS
 from capibara_agents.errors import StoreError
-from capibara_agents.expectations import Evidence, Fit
+from capibara_agents.expectations import Chosen, Evidence, Fit
 from capibara_agents.outcomes import FILE_NAME, GUARD, Learner, Outcome, UpdateReport, debt, replayed
 from capibara_agents.signature import FORM_SIZE, SIGNATURE_SIZE
 
@@ -117,6 +119,20 @@ def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
     again = Learner(tmp_path)
     assert again.expect(asked) == before
     assert again.updates() == log
+
+
+def test_beliefs_of_another_version_are_chosen_anew(tmp_path: Path) -> None:
+    """Part of them with our own for the rest were never compared; what was recorded is all there."""
+    first = Learner(tmp_path)
+    first.record(honest(range(20)))
+    first.close()
+    (file,) = tmp_path.glob("*.sqlite")
+    with closing(sqlite3.connect(file)) as table, table:
+        old = json.dumps({"beliefs": {"meaning": 0.55, "form": 0.8}, "outcomes": 60})
+        assert table.execute("update updates set beliefs = ? where beliefs is not null", (old,)).rowcount > 0
+    again = Learner(tmp_path)
+    assert again._chosen() == Chosen()
+    assert again.expect(Asked(question("stars", 4321)))
 
 
 def test_an_update_can_be_undone_whole(learner: Learner) -> None:
