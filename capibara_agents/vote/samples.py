@@ -22,6 +22,8 @@ ENOUGH = 50
 PROOF = 1.645
 """Standard errors by which the gain must be above its price: one in twenty by chance."""
 MOST_SAMPLES = 5
+MOST_ROUNDS = 1000
+"""The latest votes that are read for each number of samples; every fold learns anew from them."""
 
 
 def sampled(sampling: Sampling, sample: int) -> Sampling:
@@ -66,7 +68,7 @@ def samples_that_pay(rounds: Sequence[Round], learn: Learns) -> dict[str, int]:
 def _worth(rounds: Sequence[Round], model: str, count: int, learn: Learns) -> float:
     """The least that so many samples may be expected to gain over one, less the price of their calls."""
     wanted = {voter_of(model, sample) for sample in range(1, count + 1)}
-    told = [played for played in rounds if wanted <= played.tally.asked]
+    told = [played for played in rounds if wanted <= played.tally.asked][-MOST_ROUNDS:]
     if len(told) < ENOUGH:
         return 0.0
     with_all = [_without(played, {v for v in _samples_of(model, played) if v not in wanted}) for played in told]

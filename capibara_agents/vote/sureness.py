@@ -32,6 +32,8 @@ PROOF = 2.4
 """Standard errors: one in a hundred by chance, for three statistics that are tried."""
 REACH = 3.0
 PRECISION = {"sure": 1.0, "sure_domain": 8.0}
+MOST_ROUNDS = 1500
+"""The latest votes that are read; every fold learns anew from them."""
 MOST_ECE = 2.0
 """Times what chances that are exactly true would show in calibration error, at most, unless it was worse before."""
 
@@ -92,7 +94,11 @@ class Finding:
 
 
 def learn_sureness(rounds: Sequence[Round], voters: Sequence[str], learn: Learns) -> Finding | None:
-    """The slopes that hold on votes they were not fitted on, if any do; None where too few votes say."""
+    """The slopes that hold on votes they were not fitted on, if any do; None where too few votes say.
+
+    `rounds` from the oldest to the latest; the latest MOST_ROUNDS count.
+    """
+    rounds = rounds[-MOST_ROUNDS:]
     told = [played for played in rounds if _says(played.tally)]
     if len(told) < ENOUGH:
         return None
@@ -100,39 +106,54 @@ def learn_sureness(rounds: Sequence[Round], voters: Sequence[str], learn: Learns
     told = [played for played in told if base.knows(sorted(played.tally.asked))]
     if len(told) < ENOUGH:
         return None
-    tried = [(statistic, _held_out(rounds, told, voters, learn, statistic)) for statistic in get_args(Statistic)]
+    folds = [fold for number in range(FOLDS) if (fold := _fold(rounds, told, voters, learn, number)).held]
+    # Fewer truths than that are no chance to write down.
+    if sum(len(fold.held) for fold in folds) < ENOUGH:
+        return None
+    tried = [(statistic, _held_out(folds, statistic)) for statistic in get_args(Statistic)]
     statistic, (before, after, holds) = max(tried, key=lambda pair: pair[1][1])
     found = _fitted(told, base, statistic) if holds else None
     return Finding(found, len(told), math.exp(before), math.exp(after))
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What was learned without the votes held out; of these, and of the others, those whose voters it knows."""
+
+    base: Chances
+    held: Sequence[Round]
+    others: Sequence[Round]
+
+
+def _fold(rounds: Sequence[Round], told: Sequence[Round], voters: Sequence[str], learn: Learns, number: int) -> _Fold:
+    held = told[number::FOLDS]
+    hidden = {id(played) for played in held}
+    base = learn([played for played in rounds if id(played) not in hidden], voters)
+    known = [played for played in told if base.knows(sorted(played.tally.asked))]
+    return _Fold(
+        base,
+        [played for played in known if id(played) in hidden],
+        [played for played in known if id(played) not in hidden],
+    )
 
 
 def _says(tally: Tally) -> bool:
     return any(cluster.logprobs for cluster in tally.clusters)
 
 
-def _held_out(
-    rounds: Sequence[Round], told: Sequence[Round], voters: Sequence[str], learn: Learns, statistic: Statistic
-) -> tuple[float, float, bool]:
+def _held_out(folds: Sequence[_Fold], statistic: Statistic) -> tuple[float, float, bool]:
     """Mean log-chance of the truth without and with slopes, each vote left out of both fits; whether the gain holds."""
     before: list[tuple[float, bool]] = []
     after: list[tuple[float, bool]] = []
     truths: list[tuple[float, float]] = []
-    for fold in range(FOLDS):
-        held = [played for number, played in enumerate(told) if number % FOLDS == fold]
-        hidden = {id(played) for played in held}
-        base = learn([played for played in rounds if id(played) not in hidden], voters)
-        others = [played for played in told if id(played) not in hidden and base.knows(sorted(played.tally.asked))]
-        sureness = _fitted(others, base, statistic)
-        for played in held:
-            if not base.knows(sorted(played.tally.asked)):
-                continue
-            plain = base.chances(played.tally)
+    for fold in folds:
+        sureness = _fitted(fold.others, fold.base, statistic)
+        for played in fold.held:
+            plain = fold.base.chances(played.tally)
             moved = sureness.moved(played.tally, plain)
             truths.append((_of_truth(played, plain), _of_truth(played, moved)))
             before.append(_leading(played, plain))
             after.append(_leading(played, moved))
-    if len(truths) < ENOUGH:
-        return -math.inf, -math.inf, False
     logs = np.log(np.maximum(np.array(truths), 1e-6))
     gain = logs[:, 1] - logs[:, 0]
     beyond_chance = gain.mean() > PROOF * gain.std(ddof=1) / math.sqrt(len(gain)) and gain.mean() > 0

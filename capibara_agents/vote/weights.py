@@ -11,20 +11,20 @@ agreement proves less than the sum of its voters. Every weight is shrunk towards
 The sum is learned over the ballots of the first one, two, … voters, so that it holds whoever has answered so far, and
 the probability is the ballot's calibrated confidence. Where the first of all could not be asked, what the others say
 is worth more than it is beside it: for such ballots weights of their own are learned, over sets of the others drawn by
-chance (GAPS for each recorded vote).
+chance (GAPS for each recorded vote; of the model with the most samples, its samples are drawn too).
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 from pydantic import Field
 
-from capibara_agents.types import Value, model_of
+from capibara_agents.types import Value, model_of, sample_of
 from capibara_agents.vote.fitting import Choices, fit, probabilities
 from capibara_agents.vote.stopping import Course, StopRule, learn_stop
 from capibara_agents.vote.sureness import Sureness
@@ -42,6 +42,9 @@ PRECISION: dict[str, float] = {
     "silent": 10.0,
 }
 GAPS = 4
+# Time and memory of a fit grow with its ballots: of more votes than these hold, the latest are learned from.
+BALLOTS, GAP_BALLOTS = 25_000, 8_000
+MOST_DRAWN = 60
 ENOUGH_ROUNDS = 50
 """Fewer recorded votes than this teach nothing: all voters stay equal."""
 
@@ -119,9 +122,13 @@ def none_features(tally: Tally) -> Iterator[tuple[str, float]]:
 
 
 def learn(rounds: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
-    """The weights that recorded votes of `voters` teach; the equal ones from fewer than ENOUGH_ROUNDS."""
+    """The weights that recorded votes of `voters` teach; the equal ones from fewer than ENOUGH_ROUNDS.
+
+    `rounds` from the oldest to the latest; of many, the latest count.
+    """
     if len(rounds) < ENOUGH_ROUNDS:
         return VoteWeights()
+    rounds, voters = _latest(rounds, voters)
     order = by_value(rounds, voters)
     stages = [[played.tally.among(frozenset(order[: k + 1])) for played in rounds] for k in range(len(order))]
     rights = [[_right_among(played, frozenset(order[: k + 1])) for played in rounds] for k in range(len(order))]
@@ -139,14 +146,37 @@ def learn(rounds: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
 
 def _learn_gaps(rounds: Sequence[Round], order: Sequence[str]) -> dict[str, float]:
     """The weights for ballots in which the first voter is missing; {} where there can be no such ballot."""
-    others = order[1:]
-    sets = [frozenset(heard) for size in range(1, len(order)) for heard in combinations(others, size)]
-    if not sets:
+    others = _drawn_from(order)
+    if not others:
         return {}
+    # Set number n holds the others whose bit is set in n. There are too many sets to list them.
+    sets = range(1, 2 ** len(others))
     draw = random.Random(GAPS)
-    drawn = [(played, heard) for played in rounds for heard in draw.sample(sets, min(GAPS, len(sets)))]
+    choices_of_each = min(GAPS, len(sets))
+    drawn = [
+        (played, frozenset(voter for bit, voter in enumerate(others) if number >> bit & 1))
+        for played in rounds[-(GAP_BALLOTS // choices_of_each) :]
+        for number in draw.sample(sets, choices_of_each)
+    ]
     choices = _choices([played.tally.among(heard) for played, heard in drawn], [_right_among(*pair) for pair in drawn])
     return _named(choices, fit(choices))
+
+
+def _latest(rounds: Sequence[Round], voters: Sequence[str]) -> tuple[Sequence[Round], Sequence[str]]:
+    """As many of the latest votes as BALLOTS has room for, and the voters that were asked in them."""
+    most = max(ENOUGH_ROUNDS, BALLOTS // max(1, len(voters)))
+    if len(rounds) <= most:
+        return rounds, voters
+    latest = rounds[-most:]
+    heard = frozenset[str]().union(*(played.tally.asked for played in latest))
+    return latest, [voter for voter in voters if voter in heard]
+
+
+def _drawn_from(order: Sequence[str]) -> list[str]:
+    """Who is drawn for ballots without the first: every model once, and the further samples of one of them."""
+    samples = Counter(model_of(voter) for voter in order if sample_of(voter) > 1)
+    sampled = max(samples, key=lambda model: samples[model], default="")
+    return [voter for voter in order[1:] if sample_of(voter) == 1 or model_of(voter) == sampled][:MOST_DRAWN]
 
 
 def _named(choices: Choices, theta: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
 from capibara_agents.outcomes import Learner
 from capibara_agents.types import AnswerKind, Ballot, Canonical, Vote
-from capibara_agents.vote import Cluster, Round, Tally, learn, learn_sureness, tally_of_ballot
+from capibara_agents.vote import Cluster, Round, Tally, VoteWeights, learn, learn_sureness, sureness, tally_of_ballot
 
 A, B = "a", "b"
 
@@ -66,6 +66,24 @@ def test_too_few_votes_say_nothing() -> None:
     assert learn_sureness(rounds(40, telling=True), (A, B), learn) is None
     silent = [Round(tally=_without_logprobs(played.tally), right=played.right) for played in rounds(300, telling=True)]
     assert learn_sureness(silent, (A, B), learn) is None
+
+
+def test_where_no_fold_has_learned_nothing_is_claimed() -> None:
+    """Enough votes to learn from, and too few once some are held out: no chance of anything."""
+    assert learn_sureness(rounds(55, telling=True), (A, B), learn) is None
+
+
+def test_each_fold_learns_once_and_from_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many statistics are tried, and votes recorded."""
+    monkeypatch.setattr(sureness, "MOST_ROUNDS", 200)
+    learned_from: list[int] = []
+
+    def counted(played: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
+        learned_from.append(len(played))
+        return learn(played, voters)
+
+    assert learn_sureness(rounds(250, telling=True), (A, B), counted) is not None
+    assert learned_from == [200, *[160] * 5]
 
 
 def _without_logprobs(tally: Tally) -> Tally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from capibara_agents.types import AnswerKind, Canonical
 from capibara_agents.vote import Round, Tally, VoteWeights, learn, next_voter, tally_of
+from capibara_agents.vote import weights as weighing
 from capibara_agents.vote.stopping import Course, StopRule, learn_stop
 from capibara_agents.vote.traits import traits
 from capibara_agents.vote.weights import ENOUGH_ROUNDS, by_value
@@ -111,6 +113,37 @@ def test_order_is_by_what_was_right_and_ties_keep_their_place() -> None:
     recorded = [played({"a": None, "b": RIGHT, "c": RIGHT}), played({"a": RIGHT, "b": "no", "c": "no"})]
     assert by_value(recorded, ("c", "a", "b")) == ("c", "a", "b")
     assert by_value([recorded[0]], ("a", "b", "c")) == ("b", "c", "a")
+
+
+def test_many_voters_are_no_more_than_their_ballots() -> None:
+    """The sets of them double with each; a few are drawn for each vote, and none is listed."""
+    voters = [f"v{number}" for number in range(20)]
+    recorded = rounds(independent(dict.fromkeys(voters, 0.6)), n=ENOUGH_ROUNDS)
+    tracemalloc.start()
+    try:
+        weights = learn(recorded, voters)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert weights.gaps == learn(recorded, voters).gaps, "drawn alike"
+
+
+def test_without_the_first_the_samples_of_one_model_are_weighed() -> None:
+    """The one with the most."""
+    voters = ["a", "a#2", "b", "b#2", "b#3"]
+    weights = learn(rounds(independent(dict.fromkeys(voters, 0.6))), voters)
+    weighed = {name.split(".")[1] for name in weights.gaps if name.startswith("voter.")}
+    assert weighed == {"a", "b", "b#2", "b#3"} - {weights.order[0]}
+    assert weights.knows(voters)
+
+
+def test_of_very_many_votes_the_latest_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a fit has room for, and those who were asked in them."""
+    monkeypatch.setattr(weighing, "BALLOTS", 300)
+    before = rounds(independent({"a": 0.9, "b": 0.3, "gone": 0.9}), n=200)
+    since = rounds(independent({"a": 0.3, "b": 0.9}), n=100)
+    weights = learn([*before, *since], ("a", "b", "gone"))
+    assert (weights.order, weights.rounds) == (("b", "a"), 100)
 
 
 # ---------------------------------------------------------------- when to stop
