@@ -36,7 +36,7 @@ from capibara_agents import verify as checking
 from capibara_agents import vote as voting
 from capibara_agents.classify import Classifier
 from capibara_agents.embedder import Embedder
-from capibara_agents.graphs.aside import BRIEF_CHARS, aside
+from capibara_agents.graphs.aside import BRIEF_CHARS, SHORT, aside, in_thread
 from capibara_agents.graphs.counting import Counting, Vote
 from capibara_agents.graphs.judges import Judges
 from capibara_agents.graphs.panel import Panel
@@ -55,7 +55,9 @@ from capibara_agents.graphs.state import (
     of_attempt,
     previous_plan,
     task_for,
+    until_s,
 )
+from capibara_agents.graphs.trials import Trials
 from capibara_agents.models import Delta, Inquiry, Models
 from capibara_agents.outcome import settle
 from capibara_agents.settings import Settings
@@ -63,7 +65,6 @@ from capibara_agents.templates import apply as apply_template
 from capibara_agents.types import (
     Ballot,
     Candidate,
-    Check,
     Classification,
     Expectation,
     Fleet,
@@ -80,10 +81,6 @@ from capibara_agents.verify.behaviour import Runner
 STEPS_PER_ATTEMPT = 4
 # generate and vote once more, for each voter of an attempt and for a synthesis.
 STEPS_BY_TURNS = 2 * 10
-LONG_CHARS = 20_000
-# A run of an answer's code, and of the question's: wall time, and of it the processor's. Less than LEAST_RUN_S is not
-# worth the start.
-RUN_S, PRINT_S, MOST_CPU_S, LEAST_RUN_S = 10.0, 5.0, 3, 0.3
 _MAKING = threading.Lock()
 
 
@@ -141,6 +138,7 @@ class Nodes:
         # Nodes are made without services too, to draw the graph.
         if services:
             self._counting = Counting(services.embedder, services.weights)
+            self._trials = Trials(services.runner)
             self._judges = Judges(services.settings, services.models)
         self._has_weights = False
 
@@ -184,7 +182,9 @@ class Nodes:
         update: dict[str, Any] = {"plan": plan}
         if plan.mode == "consensus" and state["settled"] is None:
             # Before anybody votes: who is right decides when enough have answered.
-            update["settled"] = await self._settled(state, _request(runtime))
+            update["settled"] = await self._trials.settled(
+                last_user_text(state["messages"]), until_s(state, _request(runtime))
+            )
         return {**update, "timings_ms": {"route": _ms_since(started)}}
 
     async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
@@ -233,7 +233,7 @@ class Nodes:
             ballot = voting.pass_through(candidates)
         else:
             vote = Vote(plan, request, matter(state), settled or "")
-            ballot = await asyncio.to_thread(self._counting.ballot, vote, candidates)
+            ballot = await in_thread(SHORT, self._counting.ballot, vote, candidates)
             ballot = _with_unasked(ballot, plan, candidates, is_late=left_s(state, request) == NO_TIME_S)
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
         return {"ballot": ballot, "settled": settled, "timings_ms": {"vote": _ms_since(started)}}
@@ -248,7 +248,7 @@ class Nodes:
         if plan.schedule == "turns":
             heard = [c for c in candidates if c.part == "answer"]
             vote = Vote(plan, request, matter(state), state["settled"] or "")
-            following = await asyncio.to_thread(self._counting.next_voter, vote, heard)
+            following = await in_thread(SHORT, self._counting.next_voter, vote, heard)
             if following is not None:
                 answered = sum(c.has_answer for c in heard)
                 task = task_for(state, following, state["messages"], remaining_s, answered=answered)
@@ -315,30 +315,13 @@ class Nodes:
         if not request.sampling.logprobs:
             changes["logprobs"] = ()
         if candidate.has_answer:
-            remaining_s = None if task["deadline_s"] is None else task["deadline_s"] - (time.monotonic() - started)
-            changes["behaviour"] = await self._tried(candidate.content, task["question"], request.tests, remaining_s)
+            ends_s = None if task["deadline_s"] is None else started + task["deadline_s"]
+            changes["behaviour"] = await self._trials.tried(candidate.content, task["question"], request.tests, ends_s)
         return candidate.model_copy(update=changes)
-
-    async def _tried(self, content: str, question: str, tests: str | None, remaining_s: float | None) -> Check | None:
-        """What running an answer's code showed; None where there is nothing to run, or no time left for it."""
-        program = await aside(len(content) + len(question) > LONG_CHARS, checking.trial, content, question, tests)
-        if program is None:
-            return checking.without_code() if tests else None
-        limits = _limits(RUN_S, remaining_s)
-        if limits is None:
-            return None
-        return checking.behaves(await asyncio.to_thread(self._services.runner.run, program, limits))
 
     async def _settled(self, state: State, request: Request) -> str:
         """What running the code of the question gives, where it asks for that; else empty."""
-        question = last_user_text(state["messages"])
-        limits = _limits(PRINT_S, left_s(state, request))
-        if limits is None:
-            return ""
-        if await aside(len(question) > LONG_CHARS, checking.find_print_question, question) is None:
-            return ""
-        settle = partial(checking.settle_print_question, question, self._services.runner.evaluate, limits)
-        return await asyncio.to_thread(settle) or ""
+        return await self._trials.settled(last_user_text(state["messages"]), until_s(state, request))
 
     # ---------------------------------------------------------------- decisions over services
 
@@ -381,14 +364,6 @@ def _progress(candidate: Candidate) -> dict[str, Any]:
 
 def _ms_since(started_s: float) -> float:
     return round(1000 * (time.monotonic() - started_s), 3)
-
-
-def _limits(wall_s: float, remaining_s: float | None) -> sandbox.Limits | None:
-    """What a run of code may take, within the request's deadline; None when there is no time for it."""
-    within_s = wall_s if remaining_s is None else min(wall_s, remaining_s)
-    if within_s < LEAST_RUN_S:
-        return None
-    return sandbox.Limits(wall_s=within_s, cpu_s=max(1, min(MOST_CPU_S, int(within_s))))
 
 
 def _with_unasked(ballot: Ballot, plan: Plan, candidates: Sequence[Candidate], *, is_late: bool) -> Ballot:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from capibara_agents.graphs.aside import SHORT, in_thread
 from capibara_agents.types import SPARED, Candidate, Plan, Timings, model_of, sample_of
 
 
@@ -66,7 +67,7 @@ class Panel:
         async with self._counted:
             self._answers.append(candidate)
             if not self._decided:
-                self._standing = await asyncio.to_thread(self._judge, tuple(self._answers))
+                self._standing = await in_thread(SHORT, self._judge, tuple(self._answers))
             else:
                 self._standing = replace(self._standing, answered=self._standing.answered + candidate.has_answer)
             self._decided = self._decided or self._standing.is_decided

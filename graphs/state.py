@@ -79,9 +79,13 @@ def is_live(plan: Plan, model: str, request: Request) -> bool:
 
 def left_s(state: State, request: Request) -> float | None:
     """Seconds until the request's deadline; None without one, NO_TIME_S when it is over."""
-    if request.deadline_s is None:
-        return None
-    return max(request.deadline_s - (time.monotonic() - state["started_s"]), NO_TIME_S)
+    ends_s = until_s(state, request)
+    return None if ends_s is None else max(ends_s - time.monotonic(), NO_TIME_S)
+
+
+def until_s(state: State, request: Request) -> float | None:
+    """The request's deadline on the monotonic clock; None without one."""
+    return None if request.deadline_s is None else state["started_s"] + request.deadline_s
 
 
 def task_for(state: State, model: str, messages: list[Any], left_s: float | None, *, answered: int = 0) -> Task:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from capibara_agents.http.house import House
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LEARNING = ThreadPoolExecutor(2, thread_name_prefix="capibara-learning")
+"""Learning anew takes seconds: it keeps itself waiting and no one else. (asyncio's threads begin LiteLLM's calls.)"""
 
 
 class FeedbackBody(BaseModel):
@@ -27,16 +36,20 @@ def router(house: House) -> APIRouter:
 
     @routes.post("/feedback")
     async def feedback(body: FeedbackBody) -> dict[str, Any]:
-        return await asyncio.to_thread(house.learning.feedback, body.request_id, body.score, body.comment)
+        return await _learning(house.learning.feedback, body.request_id, body.score, body.comment)
 
     @routes.get("/learning")
     async def learning() -> dict[str, Any]:
-        updates = await asyncio.to_thread(house.learning.updates)
+        updates = await _learning(house.learning.updates)
         return {"object": "list", "data": [update.model_dump(mode="json") for update in updates]}
 
     @routes.post("/learning/{update_id}/undo")
     async def undo(update_id: int) -> dict[str, Any]:
-        report = await asyncio.to_thread(house.learning.undo, update_id)
+        report = await _learning(house.learning.undo, update_id)
         return report.model_dump(mode="json")
 
     return routes
+
+
+async def _learning(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(LEARNING, partial(work, *args, **kwargs))
