@@ -77,7 +77,7 @@ class Counting:
         return voting.next_voter(
             voting.said(heard, vote.matter, runs=runs),
             remaining,
-            learned if voting.counts_chances(request.voting, runs) else voting.VoteWeights(),
+            voting.deciding(request.voting, runs, learned),
             prior=worth,
             min_voters=min(max(request.min_voters, request.choices), len(plan.models)),
         )

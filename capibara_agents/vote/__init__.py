@@ -4,6 +4,7 @@ policy.py    who is let into a vote, who is asked next, when to stop, side by si
 ballot.py    candidates -> ballot
 tally.py     who said what, equal answers gathered
 synthesis.py one answer written out of several free texts
+overtaking.py  whether those who are left can change who wins
 samples.py   several answers of one model as voters
 sureness.py  what a voter's own log-probabilities say, where it has been shown
 traits.py    what an answer looks like in the light of its question
@@ -11,7 +12,7 @@ weights.py   what each voter's word is worth, learned from recorded votes; fitti
 recorded.py  recorded votes out of judged ballots
 """
 
-from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, counts_chances, pass_through, said, words
+from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, deciding, pass_through, said, words
 from capibara_agents.vote.policy import admit, next_voter, prior_weights, schedule
 from capibara_agents.vote.recorded import judged_round, tally_of_ballot
 from capibara_agents.vote.samples import sampled, samples_that_pay, with_samples
@@ -34,7 +35,7 @@ __all__ = [
     "admit",
     "can_be_written",
     "count",
-    "counts_chances",
+    "deciding",
     "judged_round",
     "learn",
     "learn_sureness",

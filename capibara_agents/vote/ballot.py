@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from capibara_agents.answers import canonical, options, same
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Domain, Vote, Voting, model_of
+from capibara_agents.vote.overtaking import furthest
 from capibara_agents.vote.tally import Equal, Tally, cluster_numbers, tally_of
 from capibara_agents.vote.weights import VoteWeights
 
@@ -150,14 +151,31 @@ def words(
     runs: Runs,
     domain: Domain,
 ) -> dict[str, float]:
-    """What each voter's word is worth in `count`, for whoever decides whether to go on asking."""
+    """What each voter's word is worth in `count`, for whoever decides whether to go on asking.
+
+    Of those who are yet to speak, the most that it may be worth: they may be as sure of their words as can be.
+    """
     found = _worth(voters, method, weights, learned, domain)
-    return found | {c.voter: _after_run(c, found[c.voter], runs) for c in heard if c.voter in found}
+    sureness = learned.sureness if method == "confidence" else None
+    most = {v: word + (furthest(sureness, v, domain) if sureness else 0.0) for v, word in found.items()}
+    spoken = {
+        c.voter: _after_run(c, _weight(c, method, found[c.voter], learned, domain), runs)
+        for c in heard
+        if c.voter in found
+    }
+    return most | spoken
 
 
 def counts_chances(method: Voting, runs: Runs) -> bool:
     """Whether learned chances decide: not where runs say more, nor by heads."""
     return not runs and method != "simple"
+
+
+def deciding(method: Voting, runs: Runs, learned: VoteWeights) -> VoteWeights:
+    """What of the learned weights decides in `count`: all of them, all but the slopes over log-probabilities, none."""
+    if not counts_chances(method, runs):
+        return EQUAL
+    return learned if method == "confidence" else learned.model_copy(update={"sureness": None})
 
 
 def said(candidates: Sequence[Candidate], matter: Matter, *, runs: Runs = NOTHING_RUN, equal: Equal = same) -> Tally:

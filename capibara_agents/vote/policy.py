@@ -12,6 +12,7 @@ from itertools import product
 from typing import Literal
 
 from capibara_agents.types import Expectation, FleetSnapshot
+from capibara_agents.vote.overtaking import can_overtake
 from capibara_agents.vote.tally import Tally
 from capibara_agents.vote.weights import VoteWeights
 
@@ -80,7 +81,8 @@ def next_voter(
     """The voter to ask now, or None: the rest cannot change the outcome, or is not expected to be worth its calls.
 
     `remaining` in the order of preference, used where nothing is learned; `prior` are log-odds for that case. Only
-    answers count towards `min_voters`, and while there is none somebody is asked.
+    answers count towards `min_voters`, and while there is none somebody is asked. Where `weights` have slopes over
+    log-probabilities, the ballot is taken to be moved by them (`ballot.deciding` leaves them out where it is not).
     """
     if not remaining:
         return None
@@ -90,6 +92,8 @@ def next_voter(
     chosen = min(remaining, key=weights.order.index)
     if answered < max(min_voters, 1):
         return chosen
+    if weights.sureness is not None:
+        return chosen if can_overtake(so_far, remaining, weights) else None
     chances = sorted(weights.chances(so_far), reverse=True)
     first, second = [*chances, 0.0, 0.0][:2]
     return chosen if weights.stop.pays(len(so_far.asked), first, second) else None
