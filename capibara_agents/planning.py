@@ -49,8 +49,8 @@ def first_plan(situation: route.Situation, learned: VoteWeights, cores: int) -> 
     else:
         models = sorted(plan.models, key=lambda model: -prior[model])
     voters, count = tuple(models), situation.request.samples
-    if count == 1:
-        # Nobody asked for samples: only where recorded votes have shown that they pay.
+    if count == 1 and situation.request.choices == 1:
+        # Nobody asked for samples: only where recorded votes have shown that they pay, and where none becomes a choice.
         count = learned.samples.get(models[0], 1)
     if count > 1:
         voters = vote.with_samples(models, count)

@@ -21,8 +21,11 @@ Values = dict[str, str | int | float]
 def first_plan(situation: Situation) -> Plan:
     """The plan of attempt 1. Raises UnknownModel, BadQuestion, ContextTooLong."""
     plan = _planned(situation)
-    if situation.request.choices > len(plan.models):
-        answers = "one model answers" if len(plan.models) == 1 else f"{len(plan.models)} models vote"
+    # Further samples of a voter, where they are asked for, are answers too.
+    count = len(plan.models) + situation.request.samples - 1
+    if situation.request.choices > count:
+        voters = "answers" if count > len(plan.models) else "models"
+        answers = "one model answers" if count == 1 else f"{count} {voters} vote"
         raise BadQuestion(f"n: {answers} here, and each gives one choice.", param="n", code="unsupported_parameter")
     return plan
 

@@ -19,14 +19,15 @@ pytestmark = pytest.mark.servers
 CHAT = "/v1/chat/completions"
 # One that the stand-in answers so that its answer passes the checks: otherwise the next model is asked alone.
 QUESTION = "What is the capital of France?"
+OPEN_QUESTION = "Tell me, in a few sentences of your own, how a river changes on its way from the mountains to the sea."
 RUNS = int(os.environ.get("CAPIBARA_TEST_VOTE_RUNS", "6"))
 DEADLINE_S = 20.0
 # What a loaded machine may add to a deadline.
 SLACK_S = 15.0
 
 
-def vote(service: Service, **options: Any) -> httpx.Response:
-    body = chat_body(QUESTION, model="capibara-consensus", max_tokens=24, capibara=options)
+def vote(service: Service, question: str = QUESTION, **options: Any) -> httpx.Response:
+    body = chat_body(question, model="capibara-consensus", max_tokens=24, capibara=options)
     return service.client.post(CHAT, json=body, headers={"X-Capibara-Trace": "1"})
 
 
@@ -45,15 +46,18 @@ def test_a_vote_shows_its_ballot(service: Service) -> None:
 
 def test_samples_of_one_model_vote_against_each_other(service: Service) -> None:
     """Each is an answer of its own of the same model, and all are on the ballot or said to be missing from it."""
-    response = vote(service, voters=[MODELS[0]], samples=3, min_voters=3)
+    # What is said is the models' own: three may say the same, and checks may reject it and have another model asked.
+    # How each is asked is told in test_graph_votes.py.
+    response = vote(service, OPEN_QUESTION, voters=[MODELS[0]], samples=3, min_voters=3)
     assert response.status_code == 200, response.text
     decision = response.json()["capibara"]
-    assert decision["plan"]["models"] == [MODELS[0], f"{MODELS[0]}#2", f"{MODELS[0]}#3"]
-    ballot = decision["ballot"]
-    assert {v["model"] for v in ballot["votes"]} | set(ballot["absent"]) == set(decision["plan"]["models"])
     samples = [c for c in decision["candidates"] if c["attempt"] == 1]
-    assert [(c["model"], c["sample"]) for c in samples] == [(MODELS[0], number) for number in (1, 2, 3)]
-    assert len({c["content"] for c in samples}) > 1, "they were drawn apart"
+    assert sorted((c["model"], c["sample"]) for c in samples) == [(MODELS[0], number) for number in (1, 2, 3)]
+    plan, ballot = decision["plan"], decision["ballot"]
+    if plan["attempt"] == 1:
+        assert plan["models"] == [MODELS[0], f"{MODELS[0]}#2", f"{MODELS[0]}#3"]
+        named = {v["model"] for v in ballot["votes"]} | set(ballot["absent"]) | set(ballot["spared"])
+        assert named == set(plan["models"])
 
 
 def test_a_streamed_vote_tells_who_has_answered(service: Service) -> None:

@@ -166,6 +166,18 @@ async def test_n_gives_the_ranked_answers_of_a_vote(house: FakeHouse) -> None:
     assert list(told.values()) == texts
 
 
+async def test_n_counts_the_samples_that_were_asked_for(house: FakeHouse) -> None:
+    """One voter, asked three times, gives three choices, and not four."""
+    house.classifier.says = classification(domain="math", reply_language=None)
+    house.upstream.script(PHI, say("The answer is 7."), say("The answer is 12."), say("It is 12."))
+    asked = {"voters": [PHI], "samples": 3}
+    got = await chat(house, n=3, capibara=asked)
+    assert got.status == 200
+    assert [c["index"] for c in got.json()["choices"]] == [0, 1, 2]
+    refused = await chat(house, n=4, capibara=asked)
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "n")
+
+
 # ---------------------------------------------------------------- streams
 
 

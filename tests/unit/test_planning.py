@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
+from capibara_agents.errors import BadQuestion
 from capibara_agents.planning import first_plan, situation_of
 from capibara_agents.settings import Settings
 from capibara_agents.types import Expectation, FleetSnapshot, ModelStatus, Request, ServerState
@@ -55,6 +58,30 @@ def test_voters_stand_in_the_order_of_their_value(settings: Settings) -> None:
     plan = first_plan(known, VoteWeights(), 8)
     assert (plan.models[0], plan.first_choice) == (MISTRAL, MISTRAL)
     assert plan.weights[MISTRAL] > plan.weights[GPT] > plan.weights[PHI]
+
+
+@pytest.mark.parametrize(("n", "samples", "models"), [(3, 3, 3), (4, 3, None), (2, 1, None), (1, 1, 1)])
+def test_samples_that_were_asked_for_are_choices(settings: Settings, n: int, samples: int, models: int | None) -> None:
+    """One voter and three samples are three answers; more choices than answers are refused."""
+    request = Request(voters=(PHI,), samples=samples, choices=n)
+    situation = situation_of(
+        classification(), request, settings, ready(settings), expectations={}, learned=VoteWeights()
+    )
+    if models is not None:
+        assert len(first_plan(situation, VoteWeights(), 8).models) == models
+        return
+    with pytest.raises(BadQuestion) as refused:
+        first_plan(situation, VoteWeights(), 8)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize(("n", "voters"), [(1, 4), (2, 3)])
+def test_samples_that_learning_adds_are_no_choices(settings: Settings, n: int, voters: int) -> None:
+    """They take part in a vote with one choice, and not where each answer may become one."""
+    learned = recorded().model_copy(update={"samples": {GPT: 2}})
+    request = Request(voters=(PHI, MISTRAL, GPT), choices=n)
+    situation = situation_of(classification(), request, settings, ready(settings), expectations={}, learned=learned)
+    assert len(first_plan(situation, learned, 8).models) == voters
 
 
 def test_the_schedule_follows_cores_and_memory(settings: Settings) -> None:
