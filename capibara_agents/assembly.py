@@ -192,7 +192,7 @@ class House:
         """Pay now for what the first question would otherwise wait for: imports, vectors, the graph."""
         self.embedder.warm()
         self.learning.expect(self.classifier.classify([HumanMessage("hola")]))
-        self.learning.weights()
+        self.learning.warm()
         self.models.warm()
         _ = self.graph
 

@@ -10,6 +10,7 @@
     │   ├── UnknownModel       it names a model nobody knows (HTTP 404)
     │   └── ContextTooLong     no model has room for it
     └── ModelError             one model could not answer this once
+        ├── Behind             not a model: what was answered is not written down yet (HTTP 503)
         ├── ModelUnavailable   not up, and will not be soon (HTTP 503)
         │   └── ModelLoading   not up yet: try again in `retry_after_s`
         ├── ModelCrashed       its server went away in the middle of an answer
@@ -110,6 +111,12 @@ class ModelError(CapibaraError):
         super().__init__(message)
         self.model_id = model_id
         self.retry_after_s = retry_after_s
+
+
+class Behind(ModelError):
+    """What was answered is not written down yet; come again in `retry_after_s`."""
+
+    code = "overloaded"
 
 
 class ModelUnavailable(ModelError):

@@ -1,7 +1,7 @@
 """Learning beside the answering: finished runs and feedback become outcomes, in a thread of its own.
 
 What a run costs on its own way is one entry in a queue. Everything that takes time (writing down, weighing an update
-against the recorded past) happens here, in batches.
+against the recorded past) happens here, in batches; recorded votes are weighed in another thread still.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from capibara_agents.errors import BadQuestion, CapibaraError, StoreError
+from capibara_agents.errors import BadQuestion, Behind, CapibaraError, StoreError
 from capibara_agents.journal import (
     REQUEST_ID,
     Journal,
@@ -29,7 +29,7 @@ from capibara_agents.stock import Stock
 from capibara_agents.types import Ballot, Candidate, Classification, Expectation, Verdict
 from capibara_agents.vote import (
     ENOUGH_ROUNDS,
-    Round,
+    Finding,
     Sureness,
     VoteWeights,
     learn,
@@ -58,6 +58,7 @@ class RecordsOutcomes(Protocol):
     def updates(self) -> tuple[Update, ...]: ...
     def undo(self, update_id: int) -> UpdateReport: ...
     def weigh_sureness(self, votes: int, before: float, after: float, *, holds: bool) -> bool: ...
+    def drop_sureness(self) -> None: ...
     def stock(self) -> Stock: ...
     def clear(self) -> int: ...
     def close(self) -> None: ...
@@ -73,8 +74,13 @@ class Learning:
         self._learn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
+        self._first = threading.Lock()
         self._closed = False
         self._weights: VoteWeights | None = None
+        self._weighing: threading.Thread | None = None
+        # Rises when votes are forgotten: what was being learned from them is not to come back.
+        self._generation = 0
+        self._weigh_again = 0.0
         self._new_rounds = 0
 
     def expect(self, classification: Classification) -> Mapping[str, Expectation]:
@@ -105,10 +111,12 @@ class Learning:
     def feedback(self, request_id: str, score: float, comment: str = "") -> dict[str, Any]:
         """Tell how good an answer was, -1 to 1; what was done with it. BadQuestion (not_found) for an unknown id.
 
-        Blocks while the journal catches up and the update is weighed.
+        Blocks while the journal catches up and the update is weighed. Behind where it does not catch up soon.
         """
-        self._catch_up()
+        caught_up = self._catch_up()
         run = self._journal.get(request_id)
+        if run is None and not caught_up:
+            raise Behind("Answered requests are still being written down; try again.", retry_after_s=CLOSE_S)
         if run is None:
             raise BadQuestion("No answered request of this id is remembered.", param="request_id", code="not_found")
         self._journal.note(request_id, score, comment)
@@ -124,13 +132,18 @@ class Learning:
     def weights(self) -> VoteWeights:
         """What recorded votes taught of the voters, equal ones where that is of no use.
 
-        Never waits for learning, except at its first call.
+        Never waits for learning, except at its first call where it was not warmed.
         """
-        known = self._weights
-        if known is None:
-            with self._learn:
-                known = self._weights = self._weights or self._weigh()
-        return known
+        if self._weights is None and self._weighing is None:
+            with self._first:
+                if self._weights is None:
+                    self._weigh()
+        return self._weights or VoteWeights()
+
+    def warm(self) -> None:
+        """Begin to learn from recorded votes, beside whoever calls; until that is done all voters are equal."""
+        if self._weights is None:
+            self._weigh_beside()
 
     def updates(self) -> tuple[Update, ...]:
         """What was learned so far, the oldest first."""
@@ -140,10 +153,10 @@ class Learning:
         """Take an update back. BadQuestion (not_found) for one that is not applied."""
         try:
             with self._learn:
+                kinds = {update.id: update.kind for update in self._learner.updates()}
                 report = self._learner.undo(update_id)
-                if self._weights is not None and self._weights.sureness is not None:
-                    # It may be this that was undone.
-                    self._weights = self._weigh()
+                if self._weights is not None and kinds.get(update_id) == "sureness":
+                    self._weights = self._weights.model_copy(update={"sureness": None})
                 return report
         except StoreError as error:
             raise BadQuestion(error.message, param="update_id", code="not_found") from error
@@ -162,6 +175,8 @@ class Learning:
             count = self._journal.clear(TABLES[what])
             if what == "votes":
                 self._weights, self._new_rounds = VoteWeights(), 0
+                self._generation += 1
+                self._learner.drop_sureness()
             return count
 
     def close(self) -> None:
@@ -172,6 +187,9 @@ class Learning:
         if thread is not None:
             self._ended.put(None)
             thread.join(CLOSE_S)
+        weighing = self._weighing
+        if weighing is not None:
+            weighing.join(CLOSE_S)
         self._journal.close()
         self._learner.close()
 
@@ -185,13 +203,16 @@ class Learning:
                 self._thread = threading.Thread(target=self._loop, name="capibara-learning", daemon=True)
                 self._thread.start()
 
-    def _catch_up(self) -> None:
-        """Wait until what ended before now is in the journal."""
+    def _catch_up(self) -> bool:
+        """Wait until what ended before now is in the journal; whether it is."""
         if self._thread is None:
-            return
+            return True
         reached = threading.Event()
-        self._ended.put(reached)
-        reached.wait(CLOSE_S)
+        try:
+            self._ended.put(reached, timeout=CLOSE_S)
+        except queue.Full:
+            return False
+        return reached.wait(CLOSE_S)
 
     def _loop(self) -> None:
         outcomes: list[Outcome] = []
@@ -210,9 +231,8 @@ class Learning:
                 self._weigh_anew()
                 outcomes, last = [], time.monotonic()
                 rested = last + REST * (last - now)
-            elif self._new_rounds and now >= rested:
+            elif self._new_rounds:
                 self._weigh_anew()
-                rested = time.monotonic() + REST * (time.monotonic() - now)
             if item is None:
                 return
 
@@ -243,30 +263,50 @@ class Learning:
 
     def _weigh_anew(self) -> None:
         """Learn again when known votes have become a twentieth more."""
+        if self._closed or time.monotonic() < self._weigh_again:
+            return
         count = self._journal.count_rounds()
         if count >= ENOUGH_ROUNDS and self._new_rounds > count // 20:
-            with self._learn:
-                self._weights, self._new_rounds = self._weigh(), 0
+            self._weigh_beside()
 
-    def _weigh(self) -> VoteWeights:
+    def _weigh_beside(self) -> None:
+        """Learn from recorded votes in a thread of its own: meanwhile runs are written down and feedback is taken."""
+        with self._start:
+            if self._closed or (self._weighing is not None and self._weighing.is_alive()):
+                return
+            self._weighing = threading.Thread(target=self._weigh, name="capibara-weighing", daemon=True)
+            self._weighing.start()
+
+    def _weigh(self) -> None:
+        """Learn from recorded votes. Only what comes of it is taken over under the lock."""
+        began, generation, new = time.monotonic(), self._generation, self._new_rounds
         try:
-            rounds = self._journal.rounds()
-            voters = dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked))
-            weights = learn(rounds, tuple(voters))
-            return weights.model_copy(
-                update={"sureness": self._sureness(rounds, tuple(voters)), "samples": samples_that_pay(rounds, learn)}
-            )
+            weights, finding = self._learned()
         except Exception as error:  # noqa: BLE001  (a damaged row must not stop the answering)
             log.warning("recorded votes could not be learned from: %s", type(error).__name__)
-            return VoteWeights()
+            weights, finding = VoteWeights(), None
+        with self._learn:
+            if self._generation == generation:
+                self._weights = weights.model_copy(update={"sureness": self._sureness(finding)})
+                self._new_rounds -= new
+        self._weigh_again = time.monotonic() + REST * (time.monotonic() - began)
 
-    def _sureness(self, rounds: Sequence[Round], voters: Sequence[str]) -> Sureness | None:
+    def _learned(self) -> tuple[VoteWeights, Finding | None]:
+        rounds = self._journal.rounds()
+        voters = tuple(dict.fromkeys(voter for played in rounds for voter in sorted(played.tally.asked)))
+        weights = learn(rounds, voters).model_copy(update={"samples": samples_that_pay(rounds, learn)})
+        return weights, learn_sureness(rounds, voters, learn)
+
+    def _sureness(self, found: Finding | None) -> Sureness | None:
         """What the voters' own log-probabilities say, where that is shown and was not undone."""
-        found = learn_sureness(rounds, voters, learn)
         if found is None:
             return None
-        holds = found.sureness is not None
-        counts = self._learner.weigh_sureness(found.rounds, found.before, found.after, holds=holds)
+        try:
+            holds = found.sureness is not None
+            counts = self._learner.weigh_sureness(found.rounds, found.before, found.after, holds=holds)
+        except Exception as error:  # noqa: BLE001  (a full disk: what is not in the log does not count)
+            log.warning("voters' sureness could not be written down: %s", type(error).__name__)
+            return None
         return found.sureness if counts else None
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:

@@ -208,6 +208,11 @@ class Learner:
         log.info("voters' sureness %s in votes, by %d recorded ones", "counts" if holds else "no longer counts", votes)
         return holds
 
+    def drop_sureness(self) -> None:
+        """The votes behind voters' sureness were forgotten: it counts no longer. What was undone stays undone."""
+        with self._door, self._table:
+            self._table.execute("update updates set state = 'refused' where kind = 'sureness' and state = 'applied'")
+
     def updates(self) -> tuple[Update, ...]:
         """The log of updates, the oldest first."""
         with self._door:
@@ -227,12 +232,15 @@ class Learner:
         return Stock(row[0], pages * page_bytes if row[0] else 0, row[1], row[2])
 
     def clear(self) -> int:
-        """Forget all outcomes and what was learned from them; how many there were. They are overwritten."""
+        """Forget all outcomes and what was learned from them; how many there were. They are overwritten.
+
+        What votes taught of voters' sureness, or a person undid of it, stays in the log of updates.
+        """
         with self._door:
             self._table.execute("pragma secure_delete = on")
             with self._table:
                 count = self._table.execute("delete from outcomes").rowcount
-                self._table.execute("delete from updates")
+                self._table.execute("delete from updates where kind = 'outcomes'")
                 self._table.execute("delete from questions")
             self._table.execute("vacuum")
             self._table.execute("pragma wal_checkpoint(truncate)")

@@ -389,6 +389,9 @@ class FakeLearner:
         """Whatever holds counts."""
         return holds
 
+    def drop_sureness(self) -> None:
+        """There is no log."""
+
     def stock(self) -> Stock:
         """As many as it was told."""
         return Stock(len(self.told))

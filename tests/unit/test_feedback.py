@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from capibara_agents.outcomes import Learner, UpdateReport
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.signature import SIGNATURE_SIZE
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Canonical, Check, Timings, Verdict, Vote
+from capibara_agents.vote import Round, VoteWeights, learn
 from tests.asgi import Exchange, get, post
 from tests.fakes import ENGLISH, GPT, MISTRAL, PHI, QWEN, SPANISH, FakeHouse, FakeLearner, classification, until
 
@@ -421,3 +423,72 @@ def test_too_few_votes_teach_nothing(tmp_path: Path) -> None:
     learning = Learning(Journal(tmp_path, keep=10), FakeLearner())
     assert not learning.weights().learned
     learning.close()
+
+
+@pytest.fixture
+def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Learning, threading.Event]]:
+    """Learning from sixty votes that has begun, and ends when it is let."""
+    journal = Journal(tmp_path, keep=1000)
+    played = round_of_run(voted(GPT, gpt=0, phi=1), 1.0)
+    assert played is not None
+    for number in range(60):
+        journal.add_round(f"r{number}", played)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waiting(rounds: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
+        begun.set()
+        go_on.wait(60)
+        return learn(rounds, voters)
+
+    monkeypatch.setattr("capibara_agents.learning.learn", waiting)
+    learning = Learning(journal, FakeLearner())
+    learning.warm()
+    assert begun.wait(60)
+    yield learning, go_on
+    go_on.set()
+    learning.close()
+
+
+async def test_nothing_waits_while_votes_are_learned_from(slowly: tuple[Learning, threading.Event]) -> None:
+    """Neither the start, nor a vote, nor runs that are written down, nor feedback; then the weights are there."""
+    learning, go_on = slowly
+    assert not learning.weights().learned
+    learning._ended.put(voted(GPT, gpt=0, phi=1).model_copy(update={"request_id": "new"}))
+    learning._work()
+    assert learning.feedback("new", 1.0)["request_id"] == "new"
+    go_on.set()
+    await until(lambda: learning.weights().learned)
+
+
+def test_votes_that_were_forgotten_meanwhile_teach_nothing(slowly: tuple[Learning, threading.Event]) -> None:
+    """What was being learned from them is dropped."""
+    learning, go_on = slowly
+    assert learning.forget("votes") == 60
+    go_on.set()
+    assert learning._weighing is not None
+    learning._weighing.join(60)
+    assert not learning._weighing.is_alive()
+    assert not learning.weights().learned
+
+
+async def test_feedback_before_its_answer_is_written_down_is_503(
+    house: FakeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be tried again; a 404 would be final."""
+    go_on = threading.Event()
+    put = Journal.put
+
+    def slow(journal: Journal, runs: Iterable[Run]) -> None:
+        go_on.wait(60)
+        put(journal, runs)
+
+    monkeypatch.setattr(Journal, "put", slow)
+    monkeypatch.setattr("capibara_agents.learning.CLOSE_S", 0.05)
+    house.learning._ended.put(voted(GPT, gpt=0, phi=1))
+    house.learning._work()
+    early = await feedback(house, request_id="r", score=1)
+    assert (early.status, early.json()["error"]["code"]) == (503, "overloaded")
+    assert int(early.headers["retry-after"]) >= 1
+    go_on.set()
+    monkeypatch.setattr("capibara_agents.learning.CLOSE_S", 60.0)
+    assert (await feedback(house, request_id="r", score=1)).status == 200

@@ -134,3 +134,38 @@ def test_what_was_undone_needs_twice_the_evidence(tmp_path: Path) -> None:
         assert [update.state for update in learner.updates()] == ["undone", "applied", "refused"]
         with pytest.raises(StoreError):
             learner.undo(learner.updates()[-1].id)
+
+
+def test_forgetting_outcomes_leaves_what_was_undone_and_what_can_be(tmp_path: Path) -> None:
+    """The log of sureness is not of the outcomes."""
+    with closing(learning(tmp_path, rounds(300, telling=True))) as first:
+        assert first.weights().sureness is not None
+        first.forget("outcomes")
+        first.undo(first.updates()[-1].id)
+        assert first.weights().sureness is None
+        first.forget("outcomes")
+    with closing(learning(tmp_path)) as second:
+        assert second.weights().learned
+        assert second.weights().sureness is None
+
+
+def test_with_the_votes_their_sureness_is_settled(tmp_path: Path) -> None:
+    """Nothing counts by votes that are gone; it is no person's word against it either."""
+    with closing(learning(tmp_path, rounds(300, telling=True))) as first:
+        assert first.weights().sureness is not None
+        first.forget("votes")
+        assert [update.state for update in first.updates()] == ["refused"]
+        assert first.weights().sureness is None
+
+
+def test_undoing_it_learns_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the weights stays as it is."""
+    with closing(learning(tmp_path, rounds(300, telling=True))) as first:
+        weights = first.weights()
+
+        def fail(*_: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(first, "_weigh", fail)
+        first.undo(first.updates()[-1].id)
+        assert first.weights() == weights.model_copy(update={"sureness": None})
