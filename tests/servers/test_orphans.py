@@ -110,7 +110,7 @@ def test_a_crash_is_cleaned_up_after_and_sigterm_ends_in_good_order(data_dir: Pa
 
 def test_ctrl_c_ends_a_service_in_the_middle_of_a_stream(data_dir: Path) -> None:
     """SIGINT does not wait for an answer of three thousand tokens, and the stream does not pretend to be complete."""
-    service = start(data_dir)
+    service = start(data_dir, CAPIBARA_SERVER__DRAIN_S="3")
     body = chat_body("Count.", model="phi-4-mini", stream=True, max_tokens=3000, logit_bias={"2": -100})
     lines: list[str] = []
     try:
