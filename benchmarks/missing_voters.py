@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from capibara_agents.calibration import calibration_error, reliability
 from capibara_agents.evaluation.consensus import dealt, read_panels, read_rows, round_of_row
-from capibara_agents.evaluation.metrics import calibration_error, reliability, share
+from capibara_agents.evaluation.metrics import share
 from capibara_agents.vote import Round, VoteWeights, learn
 
 

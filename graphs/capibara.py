@@ -182,9 +182,7 @@ class Nodes:
         update: dict[str, Any] = {"plan": plan}
         if plan.mode == "consensus" and state["settled"] is None:
             # Before anybody votes: who is right decides when enough have answered.
-            update["settled"] = await self._trials.settled(
-                last_user_text(state["messages"]), until_s(state, _request(runtime))
-            )
+            update["settled"] = await self._settled(state, _request(runtime))
         return {**update, "timings_ms": {"route": _ms_since(started)}}
 
     async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:

@@ -18,8 +18,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from capibara_agents.answers import parse_number, plain_text
+from capibara_agents.calibration import Bin, calibration_error, reliability
 from capibara_agents.errors import ConfigError
-from capibara_agents.evaluation.metrics import Z_95, Bin, Share, calibration_error, reliability, share
+from capibara_agents.evaluation.metrics import Z_95, Share, share
 from capibara_agents.evaluation.rows import read_objects
 from capibara_agents.types import AnswerKind, Canonical
 from capibara_agents.vote import Round, Tally, VoteWeights, learn, next_voter, tally_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from capibara_agents.evaluation.metrics import Bin
+from capibara_agents.calibration import Bin
 from capibara_agents.evaluation.replay import ReplayResult
 from capibara_agents.evaluation.routing import Figures, Group
 from capibara_agents.evaluation.tables import labels_of

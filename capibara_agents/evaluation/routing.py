@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from capibara_agents.calibration import Bin, calibration_error, reliability
 from capibara_agents.errors import BadQuestion
-from capibara_agents.evaluation.metrics import Bin, Share, calibration_error, confusion, reliability, share
+from capibara_agents.evaluation.metrics import Share, confusion, share
 from capibara_agents.evaluation.rows import Row
 from capibara_agents.route import Situation, first_plan
 from capibara_agents.settings import Settings

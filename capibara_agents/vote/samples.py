@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 from capibara_agents.types import Sampling, model_of, sample_of, voter_of
 from capibara_agents.vote.stopping import PRICE
-from capibara_agents.vote.tally import Round, Tally
+from capibara_agents.vote.sureness import Learns
+from capibara_agents.vote.tally import Round
 
 LEAST_TEMPERATURE = 0.7
 """Below, a second answer is the first one again."""
@@ -36,18 +36,6 @@ def sampled(sampling: Sampling, sample: int) -> Sampling:
 def with_samples(voters: Sequence[str], count: int) -> tuple[str, ...]:
     """The voters and, after them, the further samples of the first of them, up to `count` of it altogether."""
     return (*voters, *(voter_of(voters[0], sample) for sample in range(2, count + 1)))
-
-
-class Chances(Protocol):
-    """Learned weights, see weights.py."""
-
-    def chances(self, tally: Tally) -> tuple[float, ...]: ...
-
-
-class Learns(Protocol):
-    """How they are learned: `weights.learn`."""
-
-    def __call__(self, rounds: Sequence[Round], voters: Sequence[str], /) -> Chances: ...
 
 
 def samples_that_pay(rounds: Sequence[Round], learn: Learns) -> dict[str, int]:

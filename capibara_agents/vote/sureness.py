@@ -20,6 +20,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from pydantic import Field
 
+from capibara_agents.calibration import calibration_error, reliability
 from capibara_agents.types import Value
 from capibara_agents.vote.fitting import Choices, fit
 from capibara_agents.vote.tally import Round, Tally
@@ -241,13 +242,7 @@ def _leading(played: Round, chances: Sequence[float]) -> tuple[float, bool]:
 
 
 def _ece(pairs: Sequence[tuple[float, bool]]) -> float:
-    """Expected calibration error over ten bins."""
-    total = 0.0
-    for number in range(10):
-        held = [pair for pair in pairs if number == min(int(10 * pair[0]), 9)]
-        if held:
-            total += abs(sum(chance for chance, _ in held) - sum(right for _, right in held))
-    return total / len(pairs)
+    return calibration_error(reliability([chance for chance, _ in pairs], [right for _, right in pairs])) or 0.0
 
 
 def _ece_of_perfect(pairs: Sequence[tuple[float, bool]]) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capibara_agents.evaluation.metrics import Share, calibration_error, confusion, reliability, share
+from capibara_agents.calibration import calibration_error, reliability
+from capibara_agents.evaluation.metrics import Share, confusion, share
 
 
 @pytest.mark.parametrize(

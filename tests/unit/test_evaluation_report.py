@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from capibara_agents import cli
+from capibara_agents.calibration import reliability
 from capibara_agents.evaluation import report
-from capibara_agents.evaluation.metrics import Share, reliability
+from capibara_agents.evaluation.metrics import Share
 from capibara_agents.evaluation.tables import Sheet, percent
 from capibara_agents.terminal import evaluate
 
