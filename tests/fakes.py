@@ -481,3 +481,8 @@ async def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110  (conditions of other threads, too)
             await asyncio.sleep(0.01)
+
+
+def fenced(tag: str, code: str) -> str:
+    """Code as an answer shows it."""
+    return f"```{tag}\n{code}\n```"
