@@ -13,6 +13,7 @@ from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import note_stand_ins
 from capibara_agents.terminal.decision import (
+    asked_table,
     ballot_rows,
     ballot_table,
     checks_of,
@@ -68,6 +69,7 @@ def show_vote(said: Said, terminal: Terminal) -> None:
     if said.trace["plan"]["mode"] != "consensus" or said.trace["ballot"]["method"] == "pass":
         # The checks refused what the vote had found, or one voter was left; then somebody answered alone.
         terminal.say("vote.alone", model=said.model)
+        show(asked_table(said.trace, terminal))
     else:
         show(ballot_table(said.trace, terminal))
         rows = [*ballot_rows(said.trace, terminal), (terminal.text("ask.checks"), checks_of(said, terminal))]

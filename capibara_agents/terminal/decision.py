@@ -116,6 +116,19 @@ def ballot_table(trace: Mapping[str, Any], terminal: Terminal) -> Table:
     return table
 
 
+def asked_table(trace: Mapping[str, Any], terminal: Terminal) -> Table:
+    """Everyone who was asked, in the order of the rounds, and what each said or why it said nothing."""
+    t = terminal.text
+    table = Table(box=None, pad_edge=False, title=t("vote.asked"), title_justify="left")
+    table.add_column(t("vote.round"), justify="right")
+    table.add_column(t("vote.voter"), no_wrap=True)
+    table.add_column(t("vote.said"), overflow="fold")
+    for said in trace["candidates"]:
+        text = t("vote.absent", reason=said["error"]) if said["error"] else clipped(said["content"])
+        table.add_row(str(said["attempt"]), said["model"], Text(text))
+    return table
+
+
 def ballot_rows(trace: Mapping[str, Any], terminal: Terminal) -> Rows:
     """What the ballot comes to."""
     t, ballot = terminal.text, trace["ballot"]
