@@ -38,8 +38,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 DECISION_HEADERS = [f"x-capibara-{name}" for name in ("route", "mode", "models", "agreement", "verified", "degraded")]
 
 
-# FastAPI's own pages load from elsewhere; `pages.py` has one that does not.
-NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None}
+# FastAPI's own pages load from elsewhere, and it makes its description anew at every request; `pages.py` does neither.
+NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 
 
 def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:

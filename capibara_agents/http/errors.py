@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import traceback
@@ -116,7 +117,9 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return _from_http(request, error)
+        if error.status_code != 405:
+            return _from_http(request, error)
+        return await asyncio.to_thread(_from_http, request, error)
 
     app.add_exception_handler(CapibaraError, ours)
     app.add_exception_handler(RequestValidationError, invalid)

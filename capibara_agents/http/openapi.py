@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,12 +63,15 @@ BEARER = {"type": "http", "scheme": "bearer", "description": "Asked for where th
 
 def describe(app: FastAPI) -> None:
     """Complete the application's OpenAPI document when it is first asked for."""
-    made = app.openapi
+    made, making = app.openapi, threading.Lock()
+    document: dict[str, Any] = {}
 
     def complete() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = completed(made())
-        return app.openapi_schema
+        # It takes some 0.3 s, so it is asked for beside the event loop.
+        with making:
+            if not document:
+                document.update(completed(made()))
+            return document
 
     app.openapi = complete  # type: ignore[method-assign]
 

@@ -23,6 +23,7 @@ SHOULD_ANSWER = frozenset({ServerState.ready, ServerState.starting, ServerState.
 def router(house: House) -> APIRouter:
     """/health/live, /health/ready, /graph."""
     routes = APIRouter(tags=["operation"])
+    drawing = _Drawing()
 
     @routes.get("/health/live")
     async def live() -> dict[str, str]:
@@ -41,12 +42,28 @@ def router(house: House) -> APIRouter:
 
     @routes.get("/graph", response_class=PlainTextResponse, responses={200: {"content": {"text/html": {}}}})
     async def graph(http: HttpRequest) -> Response:
-        mermaid = house.graph.get_graph().draw_mermaid()
+        mermaid, page = drawing.of(house.graph)
         if "text/html" in http.headers.get("accept", ""):
-            return HTMLResponse(graph_page.page(house.graph.get_graph(), mermaid), headers=pages.HEADERS)
-        return PlainTextResponse(mermaid)
+            return HTMLResponse(page, headers={**pages.HEADERS, "vary": "accept"})
+        return PlainTextResponse(mermaid, headers={"vary": "accept"})
 
     return routes
+
+
+class _Drawing:
+    """The graph as mermaid text and as a page; drawn again when a new configuration has made another one."""
+
+    def __init__(self) -> None:
+        self._graph: Any = None
+        self._drawn = ("", "")
+
+    def of(self, graph: Any) -> tuple[str, str]:
+        if graph is not self._graph:
+            found = graph.get_graph()
+            mermaid = found.draw_mermaid()
+            self._drawn = (mermaid, graph_page.page(found, mermaid))
+            self._graph = graph
+        return self._drawn
 
 
 def to_ask(snapshot: FleetSnapshot, house: House) -> list[ModelStatus]:

@@ -1,15 +1,16 @@
-"""Pages for browsers that load nothing from elsewhere: /docs, and the scripts and styles of /docs and /graph."""
+"""Pages for browsers that load nothing from elsewhere: /docs with its description, the scripts and styles of pages."""
 
 from __future__ import annotations
 
 import gzip
-from functools import cache
+import json
 from importlib import resources
-from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
+
+from capibara_agents.http.fixed import Body, Fixed
 
 SCRIPT, STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
 ASSETS = {
@@ -40,41 +41,40 @@ DOCS = """<!doctype html>
 
 
 def router() -> APIRouter:
-    """GET /docs and /assets/{name}."""
+    """GET /docs, /openapi.json and /assets/{name}."""
     routes = APIRouter(include_in_schema=False)
+    assets = {name: _asset(file, media_type) for name, (file, media_type) in ASSETS.items()}
+    described: list[Fixed] = []
 
     @routes.get("/docs")
     async def docs() -> HTMLResponse:
         """The API, described and ready to be tried."""
         return HTMLResponse(DOCS, headers=HEADERS)
 
-    @routes.get("/assets/{name}")
-    async def asset(name: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+    @routes.api_route("/openapi.json", methods=["GET", "HEAD"])
+    async def description(http: Request) -> Response:
+        """What /docs shows."""
+        if not described:
+            described.append(Fixed(lambda: _document(http.app), "application/json", "no-cache"))
+        return await described[0].answer(http.headers)
+
+    @routes.api_route("/assets/{name}", methods=["GET", "HEAD"])
+    async def asset(name: str, http: Request) -> Response:
         """A script or a style of the pages."""
-        if name not in ASSETS:
+        if name not in assets:
             raise HTTPException(404)
-        return _asset(name, packed="gzip" in accept_encoding)
+        return await assets[name].answer(http.headers)
 
     return routes
 
 
-def _asset(name: str, *, packed: bool) -> Response:
-    file, media_type = ASSETS[name]
-    body, headers = _read(file), {"cache-control": "public, max-age=86400", "x-content-type-options": "nosniff"}
-    if file.endswith(".gz"):
-        headers["vary"] = "accept-encoding"
-        if packed:
-            headers["content-encoding"] = "gzip"
-        else:
-            body = _unpacked(file)
-    return Response(body, media_type=media_type, headers=headers)
+def _document(app: FastAPI) -> Body:
+    return Body.of(json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode())
 
 
-@cache
-def _unpacked(file: str) -> bytes:
-    return gzip.decompress(_read(file))
+def _asset(file: str, media_type: str) -> Fixed:
+    def read() -> Body:
+        kept = resources.files("capibara_agents.http").joinpath(file).read_bytes()
+        return Body.of(gzip.decompress(kept), kept) if file.endswith(".gz") else Body.of(kept)
 
-
-@cache
-def _read(file: str) -> bytes:
-    return resources.files("capibara_agents.http").joinpath(file).read_bytes()
+    return Fixed(read, media_type, "public, max-age=86400")
