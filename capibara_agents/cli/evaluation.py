@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
 
 
 def add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     evaluation = typer.Typer(help=t("cli.eval"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(evaluation, name="eval")
 
@@ -22,10 +24,10 @@ def add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
         limit: int | None = typer.Option(None, min=1, help=t("cli.opt.limit")),
         robustness: bool = typer.Option(False, "--robustness", help=t("cli.opt.robustness")),
         seed: int = typer.Option(0, help=t("cli.opt.seed")),
-        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        report: Path | None = o.report,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import evaluate  # noqa: PLC0415
@@ -38,7 +40,7 @@ def add_evaluation(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @evaluation.command("replay", help=t("cli.eval.replay"))
     def replay(
@@ -46,11 +48,11 @@ def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
         strong: str = typer.Option(..., help=t("cli.opt.strong")),
         weak: str = typer.Option(..., help=t("cli.opt.weak")),
         labels: int | None = typer.Option(None, min=1, help=t("cli.opt.labels")),
-        folds: int = typer.Option(5, min=2, help=t("cli.opt.folds")),
+        folds: int = o.folds,
         seed: int = typer.Option(0, min=0, help=t("cli.opt.seed")),
-        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        report: Path | None = o.report,
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config).settings
         from capibara_agents.terminal import evaluate  # noqa: PLC0415
@@ -62,15 +64,15 @@ def _add_replay(evaluation: typer.Typer, terminal: Terminal) -> None:
 
 
 def _add_consensus(evaluation: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @evaluation.command("consensus", help=t("cli.eval.consensus"))
     def consensus(
         file: Path = typer.Argument(help=t("cli.arg.answers")),
         panels: Path = typer.Option(..., help=t("cli.opt.panels")),
-        folds: int = typer.Option(5, min=2, help=t("cli.opt.folds")),
-        report: Path | None = typer.Option(None, help=t("cli.opt.report")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        folds: int = o.folds,
+        report: Path | None = o.report,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import evaluate_votes  # noqa: PLC0415
 

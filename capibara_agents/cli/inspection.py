@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
 
 
 def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     config_app = typer.Typer(help=t("cli.config"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(config_app, name="config")
 
     @config_app.command("show", help=t("cli.config.show"))
     def show(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
         as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json_always")),
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
@@ -30,9 +32,9 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
 
     @config_app.command("check", help=t("cli.config.check"))
     def check(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
         if as_json:
@@ -50,7 +52,7 @@ def add_inspection(app: typer.Typer, terminal: Terminal) -> None:
     def graph(
         as_ascii: bool = typer.Option(False, "--ascii", help=t("cli.opt.ascii")),
         as_mermaid: bool = typer.Option(False, "--mermaid", help=t("cli.opt.mermaid")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import graph as terminal_graph  # noqa: PLC0415
 

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
 
 
 def add_models(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     models = typer.Typer(help=t("cli.models"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(models, name="models")
 
     @models.command("list", help=t("cli.models.list"))
     def list_models(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import models as terminal_models  # noqa: PLC0415
 
@@ -29,10 +31,10 @@ def add_models(app: typer.Typer, terminal: Terminal) -> None:
     def add(name: str, help_code: str) -> None:
         @models.command(name, help=t(help_code))
         def act(
-            names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
-            config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-            fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-            as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+            names: list[str] = o.models,
+            config: Path | None = o.config,
+            fleet: str | None = o.fleet,
+            as_json: bool = o.as_json,
         ) -> None:
             from capibara_agents.terminal import models as terminal_models  # noqa: PLC0415
 
@@ -46,15 +48,15 @@ def add_models(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def add_engine(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     engine = typer.Typer(help=t("cli.engine"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(engine, name="engine")
 
     @engine.command("show", help=t("cli.engine.show"))
     def show(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
 
@@ -62,10 +64,10 @@ def add_engine(app: typer.Typer, terminal: Terminal) -> None:
 
     @engine.command("check", help=t("cli.engine.check"))
     def check(
-        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        names: list[str] = o.models,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
 
@@ -74,12 +76,12 @@ def add_engine(app: typer.Typer, terminal: Terminal) -> None:
 
     @engine.command("bench", help=t("cli.engine.bench"))
     def bench(
-        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
+        names: list[str] = o.models,
         minutes: float = typer.Option(10.0, min=0.1, help=t("cli.opt.minutes")),
         quick: bool = typer.Option(False, "--quick", help=t("cli.opt.quick")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import engine as terminal_engine  # noqa: PLC0415
 

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
 
 
 def add_questions(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @app.command(help=t("cli.ask"))
     def ask(
-        question: str = typer.Argument(help=t("cli.arg.question")),
-        model: str = typer.Option("capibara", help=t("cli.opt.model")),
-        mode: str = typer.Option("auto", help=t("cli.opt.mode")),
-        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        question: str = o.question,
+        model: str = o.model,
+        mode: str = o.mode,
+        max_tokens: int | None = o.max_tokens,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
         from capibara_agents.terminal import ask as terminal_ask  # noqa: PLC0415
@@ -32,12 +34,12 @@ def add_questions(app: typer.Typer, terminal: Terminal) -> None:
 
     @app.command(help=t("cli.route"))
     def route(
-        question: str = typer.Argument(help=t("cli.arg.question")),
-        model: str = typer.Option("capibara", help=t("cli.opt.model")),
-        mode: str = typer.Option("auto", help=t("cli.opt.mode")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        question: str = o.question,
+        model: str = o.model,
+        mode: str = o.mode,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         loaded = terminal.load(config, fleet=fleet)
         from capibara_agents.terminal import ask as terminal_ask  # noqa: PLC0415
@@ -51,14 +53,14 @@ def add_questions(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def _add_chat(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @app.command(help=t("cli.chat"))
     def chat(
-        model: str = typer.Option("capibara", help=t("cli.opt.model")),
-        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        model: str = o.model,
+        max_tokens: int | None = o.max_tokens,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
         as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json_lines")),
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
@@ -68,19 +70,19 @@ def _add_chat(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def _add_several(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @app.command(help=t("cli.consensus"))
     def consensus(
-        question: str = typer.Argument(help=t("cli.arg.question")),
+        question: str = o.question,
         voter: list[str] = typer.Option([], help=t("cli.opt.voter")),
         voting: str = typer.Option("weighted", help=t("cli.opt.voting")),
         max_voters: int = typer.Option(3, help=t("cli.opt.max_voters")),
         samples: int = typer.Option(1, help=t("cli.opt.samples")),
-        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        max_tokens: int | None = o.max_tokens,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import consensus as terminal_consensus  # noqa: PLC0415
@@ -90,12 +92,12 @@ def _add_several(app: typer.Typer, terminal: Terminal) -> None:
 
     @app.command(help=t("cli.compare"))
     def compare(
-        question: str = typer.Argument(help=t("cli.arg.question")),
+        question: str = o.question,
         model: list[str] = typer.Option([], help=t("cli.opt.models_only")),
-        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        max_tokens: int | None = o.max_tokens,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import compare as terminal_compare  # noqa: PLC0415
@@ -104,17 +106,17 @@ def _add_several(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def _add_test(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @app.command(help=t("cli.test"))
     def test(
         what: str | None = typer.Argument(None, help=t("cli.arg.trial")),
         question: str | None = typer.Argument(None, help=t("cli.arg.question")),
         model: str | None = typer.Option(None, help=t("cli.opt.trial_model")),
-        max_tokens: int | None = typer.Option(None, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        max_tokens: int | None = o.max_tokens,
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import trials  # noqa: PLC0415

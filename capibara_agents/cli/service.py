@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.settings import Settings
     from capibara_agents.terminal import Terminal
 
 
 def add_service(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
 
     @app.command(help=t("cli.serve"))
     def serve(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
         host: str | None = typer.Option(None, help=t("cli.opt.host")),
         port: int | None = typer.Option(None, help=t("cli.opt.port")),
         insecure: bool = typer.Option(False, "--insecure", help=t("cli.opt.insecure")),
@@ -34,9 +36,9 @@ def add_service(app: typer.Typer, terminal: Terminal) -> None:
 
     @app.command(help=t("cli.doctor"))
     def doctor(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import doctor as terminal_doctor  # noqa: PLC0415
 
@@ -44,12 +46,12 @@ def add_service(app: typer.Typer, terminal: Terminal) -> None:
 
     @app.command(help=t("cli.bench"))
     def bench(
-        names: list[str] = typer.Argument(None, help=t("cli.arg.models")),
+        names: list[str] = o.models,
         calls: int = typer.Option(10, min=1, max=1000, help=t("cli.opt.calls")),
         max_tokens: int = typer.Option(32, min=2, help=t("cli.opt.max_tokens")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        fleet: str | None = typer.Option(None, help=t("cli.opt.fleet")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        fleet: str | None = o.fleet,
+        as_json: bool = o.as_json,
     ) -> None:
         settings = terminal.load(config, fleet=fleet).settings
         from capibara_agents.terminal import bench as terminal_bench  # noqa: PLC0415
@@ -58,7 +60,7 @@ def add_service(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     fleet_app = typer.Typer(help=t("cli.fleet"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(fleet_app, name="fleet")
 
@@ -68,10 +70,10 @@ def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
     @fleet_app.command("status", help=t("cli.fleet.status"))
     def status(
         watch: bool = typer.Option(False, "--watch", help=t("cli.opt.watch")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
-        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        host: str | None = o.service_host,
+        port: int | None = o.service_port,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 
@@ -80,11 +82,11 @@ def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
     def add(name: str, help_code: str) -> None:
         @fleet_app.command(name, help=t(help_code))
         def act(
-            model: str = typer.Argument(help=t("cli.arg.model")),
-            config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-            host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
-            port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
-            as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+            model: str = o.one_model,
+            config: Path | None = o.config,
+            host: str | None = o.service_host,
+            port: int | None = o.service_port,
+            as_json: bool = o.as_json,
         ) -> None:
             from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 
@@ -95,12 +97,12 @@ def add_fleet(app: typer.Typer, terminal: Terminal) -> None:
 
     @fleet_app.command("logs", help=t("cli.fleet.logs"))
     def logs(
-        model: str = typer.Argument(help=t("cli.arg.model")),
+        model: str = o.one_model,
         lines: int = typer.Option(100, min=1, max=10_000, help=t("cli.opt.lines")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        host: str | None = typer.Option(None, help=t("cli.opt.service_host")),
-        port: int | None = typer.Option(None, help=t("cli.opt.service_port")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        host: str | None = o.service_host,
+        port: int | None = o.service_port,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import fleet as terminal_fleet  # noqa: PLC0415
 

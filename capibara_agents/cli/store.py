@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from capibara_agents.cli.options import Options
+
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
 
 
 def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     exemplars = typer.Typer(help=t("cli.exemplars"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(exemplars, name="exemplars")
 
@@ -20,10 +22,10 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     def add(
         content: str = typer.Argument(help=t("cli.arg.content")),
         domain: str = typer.Option(help=t("cli.opt.domain")),
-        language: str | None = typer.Option(None, help=t("cli.opt.exemplar_language")),
+        language: str | None = o.exemplar_language,
         complexity: float | None = typer.Option(None, help=t("cli.opt.complexity")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
 
@@ -32,13 +34,13 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
 
     @exemplars.command("list", help=t("cli.exemplars.list"))
     def list_exemplars(
-        domain: str | None = typer.Option(None, help=t("cli.opt.domain")),
-        language: str | None = typer.Option(None, help=t("cli.opt.exemplar_language")),
-        origin: str | None = typer.Option(None, help=t("cli.opt.origin")),
+        domain: str | None = o.domain,
+        language: str | None = o.exemplar_language,
+        origin: str | None = o.origin,
         limit: int = typer.Option(20, min=0, max=1000, help=t("cli.opt.most")),
         offset: int = typer.Option(0, min=0, help=t("cli.opt.offset")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
 
@@ -48,8 +50,8 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     @exemplars.command("remove", help=t("cli.exemplars.remove"))
     def remove(
         ids: list[str] = typer.Argument(help=t("cli.arg.ids")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
 
@@ -58,9 +60,9 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     @exemplars.command("export", help=t("cli.exemplars.export"))
     def export_to(
         file: Path = typer.Argument(help=t("cli.arg.to_file")),
-        origin: str | None = typer.Option(None, help=t("cli.opt.origin")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        origin: str | None = o.origin,
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
 
@@ -69,8 +71,8 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     @exemplars.command("import", help=t("cli.exemplars.import"))
     def import_from(
         file: Path = typer.Argument(help=t("cli.arg.from_file")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import exemplars as terminal_exemplars  # noqa: PLC0415
 
@@ -78,14 +80,14 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def add_learning(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     learning = typer.Typer(help=t("cli.learning"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(learning, name="learning")
 
     @learning.command("list", help=t("cli.learning.list"))
     def list_updates(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import learning as terminal_learning  # noqa: PLC0415
 
@@ -94,8 +96,8 @@ def add_learning(app: typer.Typer, terminal: Terminal) -> None:
     @learning.command("undo", help=t("cli.learning.undo"))
     def undo(
         update: int = typer.Argument(help=t("cli.arg.update")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import learning as terminal_learning  # noqa: PLC0415
 
@@ -103,14 +105,14 @@ def add_learning(app: typer.Typer, terminal: Terminal) -> None:
 
 
 def add_data(app: typer.Typer, terminal: Terminal) -> None:
-    t = terminal.text
+    t, o = terminal.text, Options(terminal)
     data = typer.Typer(help=t("cli.data"), no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(data, name="data")
 
     @data.command("list", help=t("cli.data.list"))
     def list_data(
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import data as terminal_data  # noqa: PLC0415
 
@@ -120,8 +122,8 @@ def add_data(app: typer.Typer, terminal: Terminal) -> None:
     def delete(
         kinds: list[str] = typer.Argument(help=t("cli.arg.kinds")),
         yes: bool = typer.Option(False, "--yes", help=t("cli.opt.yes")),
-        config: Path | None = typer.Option(None, help=t("cli.opt.config")),
-        as_json: bool = typer.Option(False, "--json", help=t("cli.opt.json")),
+        config: Path | None = o.config,
+        as_json: bool = o.as_json,
     ) -> None:
         from capibara_agents.terminal import data as terminal_data  # noqa: PLC0415
 

@@ -25,6 +25,11 @@ _PHRASES = {
     r"Show this message and exit\.": "use.help",
     r"\[required\]": "use.required",
     r"\[default: (?P<value>[^\]]*)\]": "use.default",
+    r"<str>": "use.type.str",
+    r"<list\[str\]>": "use.type.list",
+    r"<int(?: range)?>": "use.type.int",
+    r"<float(?: range)?>": "use.type.float",
+    r"<(?:path|file|directory)>": "use.type.path",
     r"No such option: (?P<value>\S+)": "use.no_option",
     r"\(Possible options: (?P<value>[^)]*)\)": "use.perhaps",
     r"Did you mean (?P<value>[^?]*)\?": "use.meant",
@@ -35,6 +40,8 @@ _PHRASES = {
     r"Invalid value for (?P<value>[^:]*):": "use.invalid",
     r"Got unexpected extra argument(?:s|\(s\))? \((?P<value>[^)]*)\)": "use.too_many",
     r"Option (?P<value>'[^']*') requires an argument\.": "use.value_needed",
+    r"Option (?P<value>'[^']*') does not take a value\.": "use.no_value",
+    r"Unable to parse input string as an integer, exceeded maximum size": "use.too_large",
     r"Input should be a valid integer.*": "use.no_integer",
     r"Input should be a valid number.*": "use.no_number",
     r"Input should be greater than or equal to (?P<value>\S+)": "use.at_least",
@@ -65,12 +72,18 @@ def reword(command: Any, language: Language) -> Any:
             return super().section(sentence(f"use.section.{name.lower()}", language))
 
         def write_dl(self, rows: Sequence[tuple[str, str]], *widths: Any, **more: Any) -> None:
-            super().write_dl([(term, worded(text, language)) for term, text in rows], *widths, **more)
+            super().write_dl([(worded(term, language), worded(text, language)) for term, text in rows], *widths, **more)
 
     class Context(command.context_class):  # type: ignore[misc]
         formatter_class = Formatter
 
-    _each(command, lambda one: setattr(one, "context_class", Context))
+    def put(one: Any) -> None:
+        one.context_class = Context
+        for parameter in one.params:
+            if parameter.param_type_name == "argument" and language != "en":
+                parameter.metavar = sentence(f"use.name.{parameter.name}", language)
+
+    _each(command, put)
     return command
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from collections.abc import Iterator
+from typing import Any
 
-from capibara_agents.cli import main
+import pytest
+import typer
+
+from capibara_agents.cli import build, main
 
 ENGLISH = (
     "Usage",
@@ -17,6 +22,20 @@ ENGLISH = (
     "No such",
     "Try ",
 )
+
+
+# Words of the library that stand beside the names of options and arguments.
+TYPES = re.compile(r"<(?!=|texto>|textos>|entero>|número>|ruta>)[^>]*>|\b(?:INTEGER|TEXT|PATH|FLOAT|RANGE|range)\b")
+
+
+def commands(one: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command."""
+    yield path
+    for name, below in getattr(one, "commands", {}).items():
+        yield from commands(below, *path, name)
+
+
+ALL = sorted(commands(typer.main.get_command(build("en"))))
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -33,7 +52,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--help"], ["Uso: capibara [OPCIONES] ORDEN [ARGUMENTOS]...", "Opciones:", "Órdenes:", "Muestra esta ayuda"]),
         (
             ["route", "-h"],
-            ["Uso: capibara route [OPCIONES] {question}", "Argumentos:", "[obligatorio]", "[por defecto:"],
+            ["Uso: capibara route [OPCIONES] {pregunta}", "Argumentos:", "[obligatorio]", "[por defecto:"],
         ),
         (["models", "--help"], ["Uso: capibara models [OPCIONES]", "Órdenes:"]),
     ],
@@ -48,16 +67,33 @@ def test_help_is_spanish_all_through(
     assert not [word for word in ENGLISH if word in text]
 
 
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_the_help_of_every_command_is_spanish_to_the_last_word(
+    capsys: pytest.CaptureFixture[str], path: tuple[str, ...]
+) -> None:
+    """The kinds of values and the names of arguments, too."""
+    status, text = said(capsys, "--lang", "es", *path, "--help")
+    assert status == 0
+    assert text.startswith(" ".join(["Uso: capibara", *path]))
+    assert not [word for word in ENGLISH if word in text]
+    assert not TYPES.findall(text)
+    named = re.findall(r"[{\[]([a-zó]+)[}\]]", text.partition("\n\n")[0])
+    assert not {"question", "file", "names", "model", "kinds", "update", "content", "what"} & set(named)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["route", "--nope"], "No existe la opción --nope (Opciones parecidas: --mode, --model)"),
         (["nope"], "No existe la orden 'nope'."),
         (["rout"], "No existe la orden 'rout'."),
-        (["route"], "Falta el argumento 'question'."),
+        (["route"], "Falta el argumento 'pregunta'."),
         (["route", "a", "b", "c"], "Sobran argumentos: b c"),
         (["serve", "--port", "x"], "Valor no válido para '--port': Tiene que ser un número entero."),
         (["serve", "--port"], "La opción '--port' necesita un valor."),
+        (["doctor", "--json=1"], "La opción '--json' no lleva ningún valor."),
+        (["learning", "undo", "9" * 5000], "Valor no válido para 'actualización': El número es demasiado grande."),
+        (["bench", "--calls", "0"], "Valor no válido para '--calls': Tiene que ser al menos 1"),
         ([], "Falta una orden."),
     ],
 )
@@ -66,7 +102,7 @@ def test_wrong_use_is_told_in_spanish(capsys: pytest.CaptureFixture[str], argume
     status, text = said(capsys, "--lang", "es", *arguments)
     assert status == 2
     assert f"Error: {words}" in text
-    if "necesita un valor" not in words:  # (there typer knows no command yet)
+    if "La opción" not in words:  # (there typer knows no command yet)
         assert text.startswith("Uso: capibara")
         assert "muestra la ayuda." in text
     assert not [word for word in ENGLISH if word in text]
