@@ -44,10 +44,9 @@ class Wish(BaseModel):
 
 def listed(store: ExemplarStore, wish: Wish) -> dict[str, Any]:
     """One page: {"object", "data", "total", "limit", "offset"}; `total` counts all that match."""
-    found = store.list(origin=wish.origin, domain=wish.domain, language=wish.language)
-    page = found[wish.offset : wish.offset + wish.limit]
+    total, page = store.page(wish.limit, wish.offset, origin=wish.origin, domain=wish.domain, language=wish.language)
     data = [exemplar.model_dump(mode="json") for exemplar in page]
-    return {"object": "list", "data": data, "total": len(found), "limit": wish.limit, "offset": wish.offset}
+    return {"object": "list", "data": data, "total": total, "limit": wish.limit, "offset": wish.offset}
 
 
 def added(store: ExemplarStore, look: Look, drafts: Sequence[Draft]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from capibara_agents.embedder import Vector
 from capibara_agents.errors import BadQuestion, StoreError
-from capibara_agents.mirror import MIRRORED, Label, Mirror, by_score, label_of
+from capibara_agents.mirror import MIRRORED, Label, Mirror, Reflection, by_score, label_of, reflection_of
 from capibara_agents.types import Domain, Language, Neighbour, Value
 
 log = logging.getLogger(__name__)
@@ -116,10 +115,9 @@ class ExemplarStore:
         self._client = client
         self._collection = _collection(client)
         self._embedder = embedder
-        self._write = threading.Lock()
         self._copy: Path | None = None
-        # Only where nobody else writes: not on a server.
-        self._mirror: Mirror | None = None
+        # A mirror is only where nobody else writes: not on a server.
+        self._shared = Reflection()
         self._is_owner = False
 
     @classmethod
@@ -180,8 +178,10 @@ class ExemplarStore:
         elif not store._copy.exists() and store.list(origin="user"):
             store._keep()
         store._probe()
+        store._shared = reflection_of(folder)
         store._is_owner = True
-        store._reflect()
+        with store._shared.write:
+            store._reflect()
         return store
 
     @classmethod
@@ -202,7 +202,7 @@ class ExemplarStore:
 
     def nearest(self, vector: Vector, k: int) -> tuple[Neighbour, ...]:
         """At most `k` exemplars by falling cosine similarity, ties by id."""
-        mirror = self._mirror
+        mirror = self._shared.mirror
         if mirror is not None:
             return mirror.nearest(vector, max(1, k))
         found = self._collection.query(
@@ -217,19 +217,18 @@ class ExemplarStore:
         Raises BadQuestion for an id that belongs to a shipped exemplar; nothing is written then.
         """
         mine = {exemplar.id: exemplar.model_copy(update={"origin": "user"}) for exemplar in exemplars}
-        with self._write:
+        with self._shared.write:
             taken = self._ids(list(mine), origin="shipped")
             if taken:
                 raise BadQuestion(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.", param="id")
-            self._upsert(list(mine.values()))
+            self._changed(added=self._upsert(list(mine.values())))
             self._keep()
-            self._reflect()
         return len(mine)
 
     def merge(self, exemplars: Sequence[Exemplar]) -> int:
         """As `add`, passing over those that are shipped exemplars already, unchanged; the number written."""
-        shipped = {exemplar.id: exemplar for exemplar in self.list(origin="shipped")} if exemplars else {}
-        new = [e for e in exemplars if shipped.get(e.id) != e.model_copy(update={"origin": "shipped"})]
+        there = self._get([exemplar.id for exemplar in exemplars])
+        new = [e for e in exemplars if there.get(e.id) != e.model_copy(update={"origin": "shipped"})]
         return self.add(new) if new else 0
 
     def list(
@@ -237,38 +236,56 @@ class ExemplarStore:
     ) -> tuple[Exemplar, ...]:
         """All exemplars, or those of one origin, domain or language, by id."""
         found: list[Exemplar] = []
-        given = {"origin": origin, "domain": domain, "language": language}
-        wishes = [{name: value} for name, value in given.items() if value]
-        where = {"$and": wishes} if len(wishes) > 1 else next(iter(wishes), None)
+        where = _where(origin, domain, language)
         for offset in range(0, self.count() + BATCH, BATCH):
             page = self._collection.get(where=where, limit=BATCH, offset=offset, include=["metadatas", "documents"])
-            found.extend(
-                Exemplar.model_validate({**meta, "id": identifier, "content": content})
-                for identifier, meta, content in zip(page["ids"], page["metadatas"], page["documents"], strict=True)
-            )
+            found.extend(_read(page))
             if len(page["ids"]) < BATCH:
                 break
         return tuple(sorted(found, key=lambda exemplar: exemplar.id))
 
+    def page(
+        self,
+        limit: int,
+        offset: int = 0,
+        *,
+        origin: Origin | None = None,
+        domain: Domain | None = None,
+        language: Language | None = None,
+    ) -> tuple[int, tuple[Exemplar, ...]]:
+        """How many `list` would give, and those of one page of it."""
+        ids = sorted(self._collection.get(where=_where(origin, domain, language), include=[])["ids"])
+        there = self._get(ids[offset : offset + limit])
+        return len(ids), tuple(there[identifier] for identifier in sorted(there))
+
     def remove(self, ids: Iterable[str]) -> int:
         """Remove exemplars by id; how many there were. Shipped ones come back when the store is opened anew."""
-        with self._write:
+        with self._shared.write:
             present = sorted(self._ids(list(dict.fromkeys(ids))))
             for start in range(0, len(present), BATCH):
                 self._collection.delete(ids=present[start : start + BATCH])
             if present:
+                self._changed(removed=present)
                 self._keep()
-                self._reflect()
         return len(present)
 
     def count(self) -> int:
         """How many exemplars there are."""
         return int(self._collection.count())
 
+    def _changed(self, *, added: Mirror | None = None, removed: Sequence[str] = ()) -> None:
+        """Bring the mirror up to date by what was written alone: to read all takes a quarter of a second."""
+        mirror = self._shared.mirror
+        if mirror is None or self.count() > MIRRORED:
+            self._reflect()
+            return
+        mirror = mirror.without(removed)
+        self._shared.mirror = mirror.with_rows(added) if added is not None else mirror
+
     def _reflect(self) -> None:
         """Read anew what a mirror is asked for in the store's place; none of a store that others write to."""
         if not self._is_owner or self.count() > MIRRORED:
-            self._mirror = None
+            self._shared.mirror = None
             return
         ids: list[str] = []
         labels: list[Label] = []
@@ -278,7 +295,7 @@ class ExemplarStore:
             ids.extend(page["ids"])
             labels.extend(map(label_of, page["metadatas"]))
             vectors.extend(page["embeddings"])
-        self._mirror = Mirror.of(ids, labels, vectors)
+        self._shared.mirror = Mirror.of(ids, labels, vectors)
 
     def _keep(self) -> None:
         """Write the user's exemplars down beside the folder, whole or not at all."""
@@ -298,7 +315,7 @@ class ExemplarStore:
         meta = dict(self._collection.metadata or {})
         if meta.get("shipped_version") == version:
             return
-        with self._write:
+        with self._shared.write:
             users = self.list(origin="user")
             if users and meta.get("embedder_version") != self._embedder.version:
                 self._upsert(users)
@@ -320,15 +337,28 @@ class ExemplarStore:
         if len(found["ids"][0]) < expected:
             raise StoreError("The index knows fewer exemplars than the table.")
 
-    def _upsert(self, exemplars: Sequence[Exemplar]) -> None:
+    def _upsert(self, exemplars: Sequence[Exemplar]) -> Mirror:
+        """Write them; what of them a mirror holds."""
+        vectors: list[Any] = []
         for start in range(0, len(exemplars), BATCH):
             part = exemplars[start : start + BATCH]
+            rows = self._embedder.embed_many([exemplar.content for exemplar in part])
             self._collection.upsert(
                 ids=[exemplar.id for exemplar in part],
-                embeddings=self._embedder.embed_many([exemplar.content for exemplar in part]),
+                embeddings=rows,
                 documents=[exemplar.content for exemplar in part],
                 metadatas=[exemplar.model_dump(exclude={"id", "content"}) for exemplar in part],
             )
+            vectors.extend(rows)
+        return Mirror.of([e.id for e in exemplars], [(e.domain, e.complexity) for e in exemplars], vectors)
+
+    def _get(self, ids: Sequence[str]) -> dict[str, Exemplar]:
+        """Those of these ids that there are, by id."""
+        found: dict[str, Exemplar] = {}
+        for start in range(0, len(ids), BATCH):
+            page = self._collection.get(ids=[*ids[start : start + BATCH]], include=["metadatas", "documents"])
+            found.update((exemplar.id, exemplar) for exemplar in _read(page))
+        return found
 
     def _ids(self, ids: Sequence[str], *, origin: str | None = None) -> set[str]:
         present: set[str] = set()
@@ -337,6 +367,19 @@ class ExemplarStore:
             page = self._collection.get(ids=ids[start : start + BATCH], where=where, include=[])
             present.update(page["ids"])
         return present
+
+
+def _where(origin: Origin | None, domain: Domain | None, language: Language | None) -> dict[str, Any] | None:
+    """Chroma's condition for those of one origin, domain or language; None for all."""
+    given = {"origin": origin, "domain": domain, "language": language}
+    wishes = [{name: value} for name, value in given.items() if value]
+    return {"$and": wishes} if len(wishes) > 1 else next(iter(wishes), None)
+
+
+def _read(page: Any) -> Iterator[Exemplar]:
+    """The exemplars of what Chroma's `get` gave."""
+    for identifier, meta, content in zip(page["ids"], page["metadatas"], page["documents"], strict=True):
+        yield Exemplar.model_validate({**meta, "id": identifier, "content": content})
 
 
 def _folder_client(folder: Path) -> Any:

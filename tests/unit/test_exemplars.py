@@ -153,6 +153,18 @@ def test_a_list_can_be_narrowed(tmp_path: Path, embedder: FakeEmbedder) -> None:
     assert len(store.list(domain="math")) == 31
 
 
+def test_pages_are_the_slices_of_a_list(tmp_path: Path, embedder: FakeEmbedder) -> None:
+    """With how many there are in all, narrowed or not, to the end and beyond it."""
+    store = ExemplarStore.open(tmp_path / "s", embedder, shipped=SHIPPED)
+    store.add([MINE])
+    whole = store.list()
+    for limit, offset in ((5, 0), (5, 28), (0, 0), (100, 3), (5, 99)):
+        assert store.page(limit, offset) == (31, whole[offset : offset + limit])
+    assert store.page(5, origin="user") == (1, (MINE,))
+    assert store.page(3, 1, origin="shipped", domain="math", language="es") == (30, whole[1:4])
+    assert store.page(3, language="en") == (0, ())
+
+
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     """With its file; nothing of such a file is taken."""
     good = json.dumps({"id": "a", "language": "es", "domain": "sql", "complexity": 0.1, "content": "x"})

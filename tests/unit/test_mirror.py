@@ -1,6 +1,8 @@
 """Neighbours out of memory are the store's own: a real Chroma store beside its mirror."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def agree(store: ExemplarStore, monkeypatch: pytest.MonkeyPatch) -> None:
     embedder = FakeEmbedder()
     mirrored = [store.nearest(embedder.embed(question), 15) for question in QUESTIONS]
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_mirror", None)
+        patch.setattr(store._shared, "mirror", None)
         asked = [store.nearest(embedder.embed(question), 15) for question in QUESTIONS]
     for ours, chromas in zip(mirrored, asked, strict=True):
         assert [n.id for n in ours] == [n.id for n in chromas]
@@ -38,7 +40,7 @@ def agree(store: ExemplarStore, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_mirror_has_the_stores_neighbours(store: ExemplarStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after something was added, replaced or removed."""
-    assert store._mirror is not None
+    assert store._shared.mirror is not None
     agree(store, monkeypatch)
     store.add([MINE])
     agree(store, monkeypatch)
@@ -54,10 +56,63 @@ def test_a_large_store_is_asked_itself(store: ExemplarStore, monkeypatch: pytest
     """Beyond the limit the index answers; below it again the mirror does."""
     monkeypatch.setattr(exemplars, "MIRRORED", 300)
     store.add([MINE])
-    assert store._mirror is None
+    assert store._shared.mirror is None
     assert store.nearest(FakeEmbedder().embed(MINE.content), 1)[0].id == MINE.id
     store.remove([MINE.id])
-    assert store._mirror is not None
+    assert store._shared.mirror is not None
+
+
+def test_a_change_reads_no_more_than_itself(store: ExemplarStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 exemplars, only those that are written or taken away are read."""
+    read: list[int] = []
+    get = store._collection.get
+
+    def watched(**given: Any) -> Any:
+        found = get(**given)
+        read.append(len(found["ids"]))
+        return found
+
+    monkeypatch.setattr(store._collection, "get", watched)
+    store.merge([MINE, SHIPPED[3]])
+    assert store.nearest(FakeEmbedder().embed(MINE.content), 1)[0].id == MINE.id
+    store.remove([MINE.id])
+    assert store.nearest(FakeEmbedder().embed(MINE.content), 1)[0].id != MINE.id
+    assert read
+    assert max(read) <= 2
+
+
+def test_stores_of_one_folder_see_each_others_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two apps in one process: what one adds or removes, the other finds or misses at once."""
+    one, other = (ExemplarStore.open(tmp_path / "s", FakeEmbedder(), shipped=SHIPPED) for _ in range(2))
+    vector = FakeEmbedder().embed(MINE.content)
+    one.add([MINE])
+    assert other.nearest(vector, 1)[0].id == MINE.id
+    agree(other, monkeypatch)
+    other.remove([MINE.id, "es-0007"])
+    assert one.nearest(vector, 1)[0].id != MINE.id
+    agree(one, monkeypatch)
+    one.close()
+    other.add([MINE])
+    assert other.nearest(vector, 1)[0].id == MINE.id
+
+
+def test_writers_of_two_stores_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, each exemplar is in both mirrors in the end."""
+    stores = [ExemplarStore.open(tmp_path / "s", FakeEmbedder(), shipped=SHIPPED[:20]) for _ in range(2)]
+    new = [user_exemplar(f"nueva {i}", language="es", domain="other", complexity=0.2) for i in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda pair: stores[pair[0] % 2].add([pair[1]]), enumerate(new)))
+    for store in stores:
+        assert {store.nearest(FakeEmbedder().embed(e.content), 1)[0].id for e in new} == {e.id for e in new}
+        agree(store, monkeypatch)
+
+
+def test_a_folder_made_anew_has_a_mirror_of_its_own(tmp_path: Path) -> None:
+    """Nothing of another folder's, and nothing of what was there before."""
+    first = ExemplarStore.open(tmp_path / "s", FakeEmbedder(), shipped=SHIPPED[:5])
+    elsewhere = ExemplarStore.open(tmp_path / "t", FakeEmbedder(), shipped=SHIPPED[:5])
+    first.add([MINE])
+    assert MINE.id not in {n.id for n in elsewhere.nearest(FakeEmbedder().embed(MINE.content), 10)}
 
 
 def test_equal_vectors_come_by_id() -> None:
