@@ -14,6 +14,9 @@ from typing import Any
 import httpcore
 import httpx
 
+NOWHERE = "http://warm-up.invalid"
+"""An address that the client itself refuses."""
+
 
 def transport() -> httpx.AsyncHTTPTransport:
     """httpx's transport over asyncio's streams, without connections kept open."""

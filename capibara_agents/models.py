@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, cached_property
-from types import TracebackType
 from typing import Any, NoReturn
 
-import httpx
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -30,14 +28,12 @@ from pydantic import ConfigDict
 
 from capibara_agents.config import prepare_libraries
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
-from capibara_agents.loopback import must_be_whole, transport
+from capibara_agents.loopback import NOWHERE
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
 LITELLM_LOGGERS = ("LiteLLM", "LiteLLM Router")
 TAIL_TOKENS = 16
-# An address that the client itself refuses.
-NOWHERE = "http://warm-up.invalid"
 # OpenAI's code for a prompt that is too long, and llama-server's.
 CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error")
 
@@ -73,6 +69,7 @@ class Models:
         self._load_wait_s = load_wait_s
         self._known: dict[str, Endpoint] = {}
         self._chats: dict[str, FleetChat] = {}
+        self._clients: dict[str, Any] = {}
 
     @cached_property
     def _router(self) -> Any:
@@ -126,14 +123,17 @@ class Models:
     def _chat(self, spec: ModelSpec) -> FleetChat:
         """The model's chat model; it keeps nothing of a question, and making one takes a millisecond."""
         if spec.id not in self._chats:
-            self._chats[spec.id] = FleetChat(spec=spec, router=self._router, model=spec.id)
+            self._chats[spec.id] = FleetChat(spec=spec, router=self._router, clients=self._clients, model=spec.id)
         return self._chats[spec.id]
 
     def _introduce(self, endpoint: Endpoint) -> None:
         """Tell the Router where the model answers now; it forgets where it answered before."""
         if self._known.get(endpoint.model_id) == endpoint:
             return
+        from capibara_agents.llama_client import LlamaClient  # noqa: PLC0415  (openai takes 0.5 s to import)
+
         _upsert(self._router, endpoint)
+        self._clients[endpoint.model_id] = LlamaClient.at(f"{endpoint.url}/v1", endpoint.api_key)
         self._known[endpoint.model_id] = endpoint
 
 
@@ -166,18 +166,6 @@ def _new_router() -> Any:
         # They repeat what a server answered, prompts included; what matters of it is in the candidate.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm.disable_streaming_logging = True
-    # A reused connection to llama-server breaks now and then; a new one on loopback costs 0.1 ms.
-    litellm.aclient_session = httpx.AsyncClient(
-        transport=transport(),
-        timeout=httpx.Timeout(None),
-        trust_env=False,
-        # It is LiteLLM's for the whole process: whoever calls another service over TLS gets httpx's own transport.
-        mounts={
-            NOWHERE: httpx.MockTransport(lambda _: httpx.Response(503)),
-            "https://": httpx.AsyncHTTPTransport(trust_env=False),
-        },
-        event_hooks={"response": [must_be_whole]},
-    )
 
     class Bare(Router):
         """Without what the Router does around each call for limits, headers and fallbacks of its own.
@@ -206,9 +194,12 @@ async def _first_call(router: Any) -> None:
     """A call that reaches no model: it is refused before it leaves the process."""
     import openai  # noqa: PLC0415
 
+    from capibara_agents.llama_client import LlamaClient  # noqa: PLC0415
+
     _upsert(router, Endpoint(model_id="warm-up", url=NOWHERE, api_key="none", generation=0))
+    asked = {"model": "warm-up", "messages": [{"role": "user", "content": ""}], "stream": True}
     with suppress(openai.APIError):
-        await router.acompletion(model="warm-up", messages=[{"role": "user", "content": ""}], stream=True)
+        await router.acompletion(**asked, client=LlamaClient.at(NOWHERE, "none"))
     router.delete_deployment(id="warm-up")
 
 
@@ -251,35 +242,22 @@ def _no_books() -> Callable[[ModelSpec, dict[str, Any]], Any]:
 class _Completions:
     """LiteLLM's Router in the shape of openai's `chat.completions`, as langchain-openai calls it."""
 
-    def __init__(self, router: Any, spec: ModelSpec) -> None:
+    def __init__(self, router: Any, spec: ModelSpec, clients: Mapping[str, Any]) -> None:
         self._router = router
         self._spec = spec
+        self._clients = clients
 
     async def create(self, **payload: Any) -> Any:
+        from capibara_agents.llama_client import Pieces  # noqa: PLC0415  (openai takes 0.5 s to import)
+
         response = await self._router.acompletion(
             **payload,
+            client=self._clients[self._spec.id],
             litellm_logging_obj=_no_books()(self._spec, payload),
             # LiteLLM would look whether tools name its own gateway, and for that import a package it does not require.
             _skip_mcp_handler=True,
         )
-        return _Stream(response) if payload.get("stream") else response
-
-
-class _Stream:
-    """LiteLLM's stream as an async context manager that closes the connection when left."""
-
-    def __init__(self, chunks: Any) -> None:
-        self._chunks = chunks
-
-    async def __aenter__(self) -> AsyncIterator[Any]:
-        return self._chunks  # type: ignore[no-any-return]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        close = getattr(self._chunks, "aclose", None)
-        if close is not None:
-            await close()
+        return Pieces(response.completion_stream)
 
 
 class FleetChat(BaseChatOpenAI):
@@ -287,8 +265,8 @@ class FleetChat(BaseChatOpenAI):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def __init__(self, *, spec: ModelSpec, router: Any, **kwargs: Any) -> None:
-        completions = _Completions(router, spec)
+    def __init__(self, *, spec: ModelSpec, router: Any, clients: Mapping[str, Any], **kwargs: Any) -> None:
+        completions = _Completions(router, spec, clients)
         super().__init__(
             api_key="local",
             client=completions,
