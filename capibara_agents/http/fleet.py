@@ -11,13 +11,16 @@ from typing import Any, Protocol, cast
 import anyio
 from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from capibara_agents.http.house import House
 from capibara_agents.types import Fleet, FleetSnapshot, ModelStatus, ServerState
 
 # How long a stream of events may take to end by itself when the service stops.
 LEAVE_S = 2.0
+UNDER_WAY: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It is under way.", "content": {"application/json": {}}}
+}
 Snapshots = Callable[[FleetSnapshot], None]
 
 
@@ -44,7 +47,7 @@ def router(house: House) -> APIRouter:
     async def fleet() -> dict[str, Any]:
         return house.fleet.snapshot().model_dump(mode="json")
 
-    @routes.get("/fleet/events")
+    @routes.get("/fleet/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
     async def events() -> EventSourceResponse:
         ping_s = max(1, round(house.settings.server.ping_s))
         leaving = anyio.Event()
@@ -56,13 +59,13 @@ def router(house: House) -> APIRouter:
             shutdown_grace_period=LEAVE_S,
         )
 
-    @routes.post("/fleet/models/{name}/load")
+    @routes.post("/fleet/models/{name}/load", responses=UNDER_WAY)
     async def load(name: str, wait_s: float = Query(0.0, ge=0, le=3600)) -> JSONResponse:
         model_id = house.settings.spec(name).id
         await _within(room().load(model_id), wait_s)
         return _told(status(model_id), ServerState.ready)
 
-    @routes.post("/fleet/models/{name}/unload")
+    @routes.post("/fleet/models/{name}/unload", responses=UNDER_WAY)
     async def unload(name: str, wait_s: float = Query(0.0, ge=0, le=3600)) -> JSONResponse:
         model_id = house.settings.spec(name).id
         await _within(room().unload(model_id), wait_s)

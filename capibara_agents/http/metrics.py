@@ -22,7 +22,7 @@ def router(house: House) -> APIRouter:
     """GET /metrics, Prometheus' text format."""
     routes = APIRouter(tags=["operation"])
 
-    @routes.get("/metrics", response_class=Response)
+    @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """OpenTelemetry's GenAI metrics, the fleet's gauges, HTTP requests; see docs/http.md."""
         return Response(house.metering.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

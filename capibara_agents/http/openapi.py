@@ -1,11 +1,13 @@
-"""What the OpenAPI document says beyond the routes themselves: errors with examples, and streams."""
+"""What the OpenAPI document says beyond the routes themselves: what each does, examples, errors, streams."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from importlib import resources
 from typing import Any
 
+import yaml
 from fastapi import FastAPI
 
 from capibara_agents.http.errors import TABLE
@@ -85,11 +87,30 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas["Error"] = ERROR_SCHEMA
     components["securitySchemes"] = {"key": BEARER}
     document["security"] = [{}, {"key": []}]
+    known = told()
     for path, item in document["paths"].items():
         for method in METHODS:
             if method in item:
                 _complete(path, item[method])
+                _tell(item[method], known.get(f"{method.upper()} {path}", {}))
     return document
+
+
+def told() -> dict[str, dict[str, Any]]:
+    """`METHOD /path` -> its summary, and where there are any the `body` and the `answer` of an example."""
+    source = resources.files("capibara_agents.http").joinpath("operations.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(source)
+    return found
+
+
+def _tell(operation: dict[str, Any], words: dict[str, Any]) -> None:
+    operation["summary"] = words.get("summary", operation.get("summary", ""))
+    if "body" in words:
+        operation["requestBody"]["content"]["application/json"]["example"] = words["body"]
+    if "answer" in words:
+        for status, response in operation["responses"].items():
+            if status.startswith("2") and "application/json" in response.get("content", {}):
+                response["content"]["application/json"]["example"] = words["answer"]
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
