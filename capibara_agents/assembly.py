@@ -195,6 +195,8 @@ class House:
         self.learning.warm()
         self.models.warm()
         _ = self.graph
+        # It counts from here on, and not from the first request.
+        _ = self.metering
 
     def close(self) -> None:
         """Stop the servers and let go of the store. Closing twice is fine."""

@@ -32,15 +32,15 @@ class WeightsSource(_Section):
 class ModelSpec(_Section):
     """One model of a fleet: what it is for, where its weights are, how its server is run."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    tier: Tier
-    aliases: tuple[str, ...] = ()
+    id: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="By which it is asked for.")
+    tier: Tier = Field(description="What it is for.")
+    aliases: tuple[str, ...] = Field((), description="Other names it answers to.")
     stand_in: bool = Field(False, description="Other weights than the id says; shown wherever the model speaks.")
     weights_name: str = Field("", description="What the weights really are, for people.")
-    weights: WeightsSource
+    weights: WeightsSource = Field(description="Where its file comes from.")
     mmproj: WeightsSource | None = Field(None, description="The multimodal projector of a model that sees.")
-    sees_images: bool = False
-    calls_tools: bool = False
+    sees_images: bool = Field(False, description="Questions with images go to such a model.")
+    calls_tools: bool = Field(False, description="Questions with tools go to such a model.")
 
     max_tokens: int = Field(gt=0, description="Answer length when the request sets none.")
     timeout_s: float = Field(gt=0, description="To the first token once ready, then between tokens.")
@@ -50,17 +50,21 @@ class ModelSpec(_Section):
     context_tokens: int = Field(4096, gt=0, description="Of one slot: prompt and answer together.")
     slots: int = Field(1, gt=0, description="Requests answered side by side.")
     threads: int | None = Field(None, gt=0, description="None: from the profile of this CPU.")
-    batch_tokens: int | None = Field(None, gt=0)
+    batch_tokens: int | None = Field(
+        None, gt=0, description="Of a prompt, read at a time; None: from the profile of this CPU."
+    )
     flash_attention: Literal["auto", "on", "off"] | None = Field(
         None, description="None: from the profile of this CPU."
     )
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
+    cache_type_k: str = Field("f16", description="Of the attention keys kept, as llama-server names it.")
+    cache_type_v: str = Field("f16", description="Of the attention values kept; below f16 it needs flash attention.")
     chat_template: str | None = Field(
         None, description="A template llama-server knows by name, which works with --no-jinja only; None: the file's."
     )
-    reasoning_format: Literal["auto", "none", "deepseek"] | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    reasoning_format: Literal["auto", "none", "deepseek"] | None = Field(
+        None, description="How reasoning is told from the answer; None: llama-server's default."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, description="Variables of the chat template.")
     command_prefix: tuple[str, ...] = Field((), description="Put before llama-server: taskset, numactl, …")
     extra_args: tuple[str, ...] = Field((), description="Appended to llama-server's arguments unchanged.")
     idle_unload_s: float | None = Field(None, gt=0, description="Unload after so long without use; None: never.")
@@ -79,16 +83,16 @@ HASHED = "sha256:"
 class ServerSettings(_Section):
     """The HTTP side."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="Where to listen; beyond loopback an API key is needed.")
+    port: int = Field(8000, ge=0, le=65535, description="Where to listen; 0 takes a free one.")
     api_keys: tuple[str, ...] = Field(
         (),
         description="Keys, or their hashes as sha256:HEX. Empty: no key is asked for, and only loopback is served.",
     )
     insecure: bool = Field(False, description="Listen beyond loopback without a key.")
-    max_body_bytes: int = Field(20 * 2**20, gt=0)
+    max_body_bytes: int = Field(20 * 2**20, gt=0, description="The largest body of a request.")
     body_timeout_s: float = Field(30, gt=0, description="In which a request's body must have arrived.")
-    max_header_bytes: int = Field(32 * 2**10, ge=1024)
+    max_header_bytes: int = Field(32 * 2**10, ge=1024, description="The largest head of a request.")
     header_timeout_s: float = Field(15, gt=0, description="In which a request's head must have arrived.")
     read_timeout_s: float = Field(60, gt=0, description="After which a stream that its caller does not read is cut.")
     requests_in_all: int = Field(256, gt=0, description="Under way at once, waiting for a model included.")
@@ -100,7 +104,7 @@ class ServerSettings(_Section):
     threads: str | None = Field(
         None, pattern=r"^postgres(ql)?://.+", description="postgresql://… keeps threads there; None: in a file."
     )
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = Field((), description="Web pages that may call, as exact origins.")
 
     @field_validator("api_keys")
     @classmethod
@@ -127,7 +131,9 @@ class RuntimeSettings(_Section):
 class RoutingSettings(_Section):
     """How questions find models."""
 
-    fallback_order: tuple[Tier, ...] = ("fast_response", "general", "balanced", "multimodal", "complex")
+    fallback_order: tuple[Tier, ...] = Field(
+        ("fast_response", "general", "balanced", "multimodal", "complex"), description="Who is asked after a failure."
+    )
     consensus: bool = Field(True, description="False: several models vote only when the request says so.")
     max_attempts: int = Field(3, ge=1, le=10, description="Rejected answers after which the best one is returned.")
     neighbours: int = Field(15, ge=1, le=200, description="Exemplars a question is compared with.")
@@ -146,12 +152,12 @@ def _model_error(sentence: str, key: str, *model_ids: str) -> PydanticCustomErro
 class Settings(_Section):
     """Everything that can be configured. `fleet` gives the models; `models` changes them by id."""
 
-    fleet: Literal["tiny", "five"] = "five"
+    fleet: Literal["tiny", "five"] = Field("five", description="The real models, or one small stand-in for all.")
     language: Language | None = Field(None, description="Of texts for people; None: from LANG.")
-    server: ServerSettings = ServerSettings()
-    runtime: RuntimeSettings = RuntimeSettings()
-    routing: RoutingSettings = RoutingSettings()
-    models: tuple[ModelSpec, ...] = ()
+    server: ServerSettings = Field(ServerSettings(), description="The HTTP side.")
+    runtime: RuntimeSettings = Field(RuntimeSettings(), description="The machine room.")
+    routing: RoutingSettings = Field(RoutingSettings(), description="How questions find models.")
+    models: tuple[ModelSpec, ...] = Field((), description="The fleet's, as changed.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:

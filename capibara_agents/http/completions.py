@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
@@ -32,9 +32,9 @@ class CompletionBody(BaseModel):
 
     model: str
     prompt: str | list[Any]
-    stream: bool = False
+    stream: StrictBool = False
     stream_options: wire.StreamOptions | None = None
-    echo: bool = False
+    echo: StrictBool = False
     n: int | None = Field(None, ge=1)
     stop: str | list[str] | None = None
     max_tokens: int | None = Field(None, ge=1)

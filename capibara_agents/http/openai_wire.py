@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from langchain_core.messages import BaseMessage
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, field_validator
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.http import chat_rules, chat_schemas
@@ -17,7 +17,7 @@ from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usag
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class Options(BaseModel):
@@ -34,11 +34,11 @@ class Options(BaseModel):
     template: str | None = None
     quality: str | None = None
     deadline_s: float | None = None
-    fallback: bool | None = None
+    fallback: StrictBool | None = None
     stream: Literal["auto", "eager", "verified"] = "auto"
     tests: str | None = None
-    synthesis: bool | None = None
-    judge: bool | None = None
+    synthesis: StrictBool | None = None
+    judge: StrictBool | None = None
 
 
 class ChatBody(BaseModel):
@@ -48,7 +48,7 @@ class ChatBody(BaseModel):
 
     messages: Annotated[list[dict[str, Any]], WithJsonSchema(chat_schemas.MESSAGES)] = Field(min_length=1)
     model: str
-    stream: bool = False
+    stream: StrictBool = False
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1)
     stop: str | list[str] | None = None
@@ -59,13 +59,13 @@ class ChatBody(BaseModel):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = None
-    logprobs: bool | None = None
+    logprobs: StrictBool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     logit_bias: dict[str, float] | None = None
     response_format: Annotated[dict[str, Any] | None, WithJsonSchema(chat_schemas.RESPONSE_FORMAT)] = None
     tools: Annotated[list[dict[str, Any]] | None, WithJsonSchema(chat_schemas.TOOLS)] = None
     tool_choice: Annotated[str | dict[str, Any] | None, WithJsonSchema(chat_schemas.TOOL_CHOICE)] = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     capibara: Options | None = None
 
     @field_validator("messages")

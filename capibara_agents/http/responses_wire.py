@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.http import chat_rules
 from capibara_agents.http import openai_wire as wire
+from capibara_agents.validation import explain_first
 
 Message = dict[str, Any]
 Item = dict[str, Any]
@@ -23,6 +24,8 @@ REFUSED = {
     "context_management": "context management",
 }
 LOGPROBS = "message.output_text.logprobs"
+# Fields that a chat completion calls otherwise.
+CHAT_NAMES = {"response_format": "text.format", "max_completion_tokens": "max_output_tokens", "messages": "input"}
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text"}
 
 
@@ -41,15 +44,15 @@ class ResponseBody(BaseModel):
     input: str | list[dict[str, Any]]
     model: str
     instructions: str | None = None
-    stream: bool = False
-    store: bool | None = None
+    stream: StrictBool = False
+    store: StrictBool | None = None
     previous_response_id: str | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     text: TextOptions | None = None
     include: list[str] | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -95,7 +98,18 @@ def chat_body(body: ResponseBody, history: Sequence[Message]) -> wire.ChatBody:
         "top_logprobs": body.top_logprobs,
         "capibara": body.capibara,
     }
-    return wire.ChatBody.model_validate({name: value for name, value in values.items() if value is not None})
+    try:
+        return wire.ChatBody.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        path, sentence = explain_first(error.errors(include_url=False))
+        ours = _as_given(path)
+        raise BadQuestion(sentence.replace(path, ours, 1), param=ours) from None
+
+
+def _as_given(path: str) -> str:
+    """A field of a chat completion under the name that it has in Responses."""
+    top, dot, rest = path.partition(".")
+    return CHAT_NAMES.get(top, top) + dot + rest
 
 
 def _check(body: ResponseBody) -> None:

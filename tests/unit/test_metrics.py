@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import MagicMock
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from capibara_agents.assembly import House
 from capibara_agents.http.app import build_app
+from capibara_agents.settings import Settings
 from capibara_agents.types import ServerState
 from tests.asgi import Exchange, get, post
 from tests.fakes import GPT, PHI, SPANISH, FakeHouse, fail
@@ -90,3 +93,12 @@ def test_a_run_that_cannot_be_counted_hurts_nobody(house: FakeHouse, broken: obj
     """Counting never raises into the run."""
     house.metering.ended(broken, broken, broken, broken)  # type: ignore[arg-type]
     assert house.metering.runs == 0
+
+
+def test_the_time_since_the_start_counts_from_the_start(settings: Settings) -> None:
+    """The house makes what counts when it is warmed, before anybody asks."""
+    house = House(settings)
+    for part in ("embedder", "classifier", "learning", "models", "graph"):
+        house.__dict__[part] = MagicMock()
+    house.warm()
+    assert "metering" in house.__dict__

@@ -128,6 +128,17 @@ async def test_only_what_was_asked_for_reaches_the_disk(house: FakeHouse, client
     assert house.conversations.count() == 1
 
 
+@pytest.mark.parametrize("form", [{}, {"type": None}, {"type": "xml"}, {"type": 7}])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_format_of_no_known_type_is_named(house: FakeHouse, form: dict[str, Any], stream: bool) -> None:
+    """As a 400 under the name that Responses has for it, and no mistake of the service's."""
+    body = {"model": PHI, "input": "x", "text": {"format": form}, "stream": stream}
+    got = await post(build_app(house), "/v1/responses", body).done()
+    error = got.json()["error"]
+    assert (got.status, error["param"]) == (400, "text.format")
+    assert error["message"] == "text.format: type must be text, json_object or json_schema."
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
