@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator
 from pydantic_core import ErrorDetails
 
 # Steps into the members of a union, which mean nothing to a caller.
@@ -43,6 +44,14 @@ WISHES: dict[str, str] = {
     "string_too_long": "must have at most {max_length} characters",
 }
 OTHERWISE = "is not valid"
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number, 64.0 too, as JSON Schema has it; where types are strict, no text and no truth value."""
 
 
 def explain_first(errors: Sequence[ErrorDetails], *, skip: str = "") -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from capibara_agents.http.exchange import Exchange, Trace, data, done, failure, 
 from capibara_agents.http.house import House
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event
+from capibara_agents.validation import Whole
 
 # The models are told by their chat templates what a question is; nothing here continues a bare text.
 REFUSED = {"suffix": "insertion", "best_of": "choice among hidden answers", "logprobs": "log-probabilities here"}
@@ -28,21 +29,21 @@ REFUSED = {"suffix": "insertion", "best_of": "choice among hidden answers", "log
 class CompletionBody(BaseModel):
     """POST /v1/completions. Unknown fields are ignored, as OpenAI's clients expect."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str
     prompt: str | list[Any]
-    stream: StrictBool = False
+    stream: bool = False
     stream_options: wire.StreamOptions | None = None
-    echo: StrictBool = False
-    n: int | None = Field(None, ge=1)
+    echo: bool = False
+    n: Whole | None = Field(None, ge=1)
     stop: str | list[str] | None = None
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: Whole | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = None
+    seed: Whole | None = None
     logit_bias: dict[str, float] | None = None
     capibara: wire.Options | None = None
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from capibara_agents.embedder import DIMENSIONS, Vector
 from capibara_agents.errors import BadQuestion, UnknownModel
 from capibara_agents.http.house import House
+from capibara_agents.validation import Whole
 
 MODEL = "capibara"
 LIMIT = 256
@@ -21,12 +22,12 @@ LIMIT = 256
 class EmbeddingsBody(BaseModel):
     """POST /v1/embeddings. Unknown fields are ignored, as OpenAI's clients expect."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str
     input: str | list[Any] = Field(min_length=1)
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: Whole | None = Field(None, ge=1)
 
 
 def router(house: House) -> APIRouter:

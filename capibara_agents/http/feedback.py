@@ -23,7 +23,7 @@ LEARNING = ThreadPoolExecutor(2, thread_name_prefix="capibara-learning")
 class FeedbackBody(BaseModel):
     """`request_id` is the x-request-id of the answer; the score says how good it was, -1 to 1."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     request_id: str = Field(min_length=1, max_length=128)
     score: float = Field(ge=-1, le=1, allow_inf_nan=False)

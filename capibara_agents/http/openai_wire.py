@@ -5,67 +5,68 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from langchain_core.messages import BaseMessage
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.http import chat_rules, chat_schemas
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import Event, read_messages, read_request
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, Plan, Request, Usage, model_of
+from capibara_agents.validation import Whole
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
-    include_usage: StrictBool = False
+    include_usage: bool = False
 
 
 class Options(BaseModel):
     """The body's own object `capibara`: how the question is to be answered."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     mode: str | None = None
     voters: list[str] | None = None
-    min_voters: int | None = None
-    max_voters: int | None = None
-    samples: int | None = None
+    min_voters: Whole | None = None
+    max_voters: Whole | None = None
+    samples: Whole | None = None
     voting: str | None = None
     template: str | None = None
     quality: str | None = None
     deadline_s: float | None = None
-    fallback: StrictBool | None = None
+    fallback: bool | None = None
     stream: Literal["auto", "eager", "verified"] = "auto"
     tests: str | None = None
-    synthesis: StrictBool | None = None
-    judge: StrictBool | None = None
+    synthesis: bool | None = None
+    judge: bool | None = None
 
 
 class ChatBody(BaseModel):
     """POST /v1/chat/completions. Unknown fields are ignored, as OpenAI's clients expect."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     messages: Annotated[list[dict[str, Any]], WithJsonSchema(chat_schemas.MESSAGES)] = Field(min_length=1)
     model: str
-    stream: StrictBool = False
+    stream: bool = False
     stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1)
+    n: Whole | None = Field(None, ge=1)
     stop: str | list[str] | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: Whole | None = Field(None, ge=1)
+    max_completion_tokens: Whole | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = None
-    logprobs: StrictBool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    seed: Whole | None = None
+    logprobs: bool | None = None
+    top_logprobs: Whole | None = Field(None, ge=0, le=20)
     logit_bias: dict[str, float] | None = None
     response_format: Annotated[dict[str, Any] | None, WithJsonSchema(chat_schemas.RESPONSE_FORMAT)] = None
     tools: Annotated[list[dict[str, Any]] | None, WithJsonSchema(chat_schemas.TOOLS)] = None
     tool_choice: Annotated[str | dict[str, Any] | None, WithJsonSchema(chat_schemas.TOOL_CHOICE)] = None
-    parallel_tool_calls: StrictBool | None = None
+    parallel_tool_calls: bool | None = None
     capibara: Options | None = None
 
     @field_validator("messages")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.http import chat_rules
 from capibara_agents.http import openai_wire as wire
-from capibara_agents.validation import explain_first
+from capibara_agents.validation import Whole, explain_first
 
 Message = dict[str, Any]
 Item = dict[str, Any]
@@ -30,7 +30,7 @@ _PARTS = {"input_text": "text", "output_text": "text", "text": "text"}
 
 
 class TextOptions(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     format: dict[str, Any] | None = None
     verbosity: str | None = None
@@ -39,23 +39,23 @@ class TextOptions(BaseModel):
 class ResponseBody(BaseModel):
     """POST /v1/responses. Unknown fields are ignored, as OpenAI's clients expect."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     input: str | list[dict[str, Any]]
     model: str
     instructions: str | None = None
-    stream: StrictBool = False
-    store: StrictBool | None = None
+    stream: bool = False
+    store: bool | None = None
     previous_response_id: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: Whole | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: StrictBool | None = None
+    parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     include: list[str] | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Whole | None = Field(None, ge=0, le=20)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     reasoning: dict[str, Any] | None = None

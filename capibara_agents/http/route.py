@@ -22,7 +22,7 @@ BATCH_LIMIT = 256
 class RouteBody(BaseModel):
     """POST /v1/route: a conversation, or one text as `input`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     messages: list[dict[str, Any]] | None = Field(None, min_length=1)
     input: str | None = None
@@ -33,7 +33,7 @@ class RouteBody(BaseModel):
 class RouteBatchBody(BaseModel):
     """POST /v1/route/batch: several texts."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     inputs: list[str] = Field(min_length=1, max_length=BATCH_LIMIT)
 

@@ -101,6 +101,14 @@ async def test_parameters_reach_the_model(house: FakeHouse) -> None:
     assert len(got.json()["choices"][0]["logprobs"]["content"]) == 3
 
 
+async def test_a_whole_number_may_be_written_with_a_point(house: FakeHouse) -> None:
+    """64.0 is one in JSON; some clients know no other numbers."""
+    house.upstream.script(PHI, SPANISH)
+    got = await post(app_of(house), CHAT, body(max_tokens=64.0, capibara={"max_voters": 2.0})).done()
+    assert got.status == 200
+    assert house.upstream.requests[-1]["max_tokens"] == 64
+
+
 async def test_tool_calls_come_back(house: FakeHouse) -> None:
     """In OpenAI's shape, without content."""
     models = tuple(s.model_copy(update={"calls_tools": True}) for s in house.settings.models)
