@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from capibara_agents import __version__
 from capibara_agents.errors import StoreError
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
@@ -273,6 +274,23 @@ class Journal:
             rows = cursor.execute("select played from rounds order by rowid").fetchall()
         return tuple(Round.model_validate_json(row[0]) for row in rows)
 
+    def state_of_rounds(self) -> str:
+        """Differs when the votes whose truth is known do."""
+        with self._door, closing(self._table.cursor()) as cursor:
+            count, latest = cursor.execute("select count(*), max(rowid) from rounds").fetchone()
+        return f"{count}:{latest}"
+
+    def keep_weighed(self, rounds: str, weights: str) -> None:
+        """Write down what was learned from votes, and in which state they were, see `state_of_rounds`."""
+        with self._door, self._table:
+            self._table.execute("insert or replace into weighed values (1, ?, ?, ?)", (__version__, rounds, weights))
+
+    def weighed(self) -> tuple[str, str] | None:
+        """What was learned from votes and their state then; None when nothing was, or by another version."""
+        with self._door, closing(self._table.cursor()) as cursor:
+            row = cursor.execute("select rounds, weights from weighed where version = ?", (__version__,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
     def stock(self, part: Table) -> Stock:
         """How much is kept of the requests, of what people said of answers, or of votes."""
         size, at = _SIZES[part]
@@ -286,6 +304,8 @@ class Journal:
             self._table.execute("pragma secure_delete = on")
             with self._table:
                 count = self._table.execute(f"delete from {part}").rowcount
+                if part == "rounds":
+                    self._table.execute("delete from weighed")
             self._table.execute("vacuum")
             self._table.execute("pragma wal_checkpoint(truncate)")
         return count
@@ -318,6 +338,10 @@ def _table(file: Path) -> sqlite3.Connection:
     if not any(column[1] == "at" for column in table.execute("pragma table_info(runs)")):
         table.execute("alter table runs add column at real")
     table.execute("create table if not exists rounds (request_id text unique, played text not null)")
+    table.execute(
+        "create table if not exists weighed (one integer primary key, version text not null, rounds text not null, "
+        "weights text not null)"
+    )
     table.execute("create table if not exists feedback (request_id text, at real, score real, comment text)")
     return table
 

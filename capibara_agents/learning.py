@@ -132,18 +132,22 @@ class Learning:
     def weights(self) -> VoteWeights:
         """What recorded votes taught of the voters, equal ones where that is of no use.
 
-        Never waits for learning, except at its first call where it was not warmed.
+        Never waits for learning, except at its first call where it was not warmed and no earlier process has learned.
         """
         if self._weights is None and self._weighing is None:
             with self._first:
-                if self._weights is None:
-                    self._weigh()
+                if self._weights is None and not self._recall():
+                    self._weigh() if self._weights is None else self._weigh_beside()
         return self._weights or VoteWeights()
 
     def warm(self) -> None:
-        """Begin to learn from recorded votes, beside whoever calls; until that is done all voters are equal."""
-        if self._weights is None:
-            self._weigh_beside()
+        """Take up what was learned from recorded votes, and learn from those that are new, beside whoever calls.
+
+        Until that is done what an earlier process learned counts; where there is nothing of it all voters are equal.
+        """
+        with self._first:
+            if self._weights is None and not self._recall():
+                self._weigh_beside()
 
     def updates(self) -> tuple[Update, ...]:
         """What was learned so far, the oldest first."""
@@ -277,19 +281,45 @@ class Learning:
             self._weighing = threading.Thread(target=self._weigh, name="capibara-weighing", daemon=True)
             self._weighing.start()
 
+    def _recall(self) -> bool:
+        """Take up the weights that were written down; whether they are of the votes as they are now."""
+        try:
+            kept, now = self._journal.weighed(), self._journal.state_of_rounds()
+            if kept is None:
+                return False
+            weights = VoteWeights.model_validate_json(kept[1])
+            if not any(update.kind == "sureness" and update.state == "applied" for update in self._learner.updates()):
+                weights = weights.model_copy(update={"sureness": None})
+        except Exception as error:  # noqa: BLE001  (what is damaged is learned again)
+            log.warning("what was learned from votes could not be taken up: %s", type(error).__name__)
+            return False
+        self._weights = weights
+        return kept[0] == now
+
     def _weigh(self) -> None:
         """Learn from recorded votes. Only what comes of it is taken over under the lock."""
         began, generation, new = time.monotonic(), self._generation, self._new_rounds
+        state = None
         try:
+            state = self._journal.state_of_rounds()
             weights, finding = self._learned()
         except Exception as error:  # noqa: BLE001  (a damaged row must not stop the answering)
             log.warning("recorded votes could not be learned from: %s", type(error).__name__)
-            weights, finding = VoteWeights(), None
+            weights, finding, state = VoteWeights(), None, None
         with self._learn:
             if self._generation == generation:
                 self._weights = weights.model_copy(update={"sureness": self._sureness(finding)})
                 self._new_rounds -= new
+                if state is not None:
+                    self._write_weights(state, self._weights)
         self._weigh_again = time.monotonic() + REST * (time.monotonic() - began)
+
+    def _write_weights(self, state: str, weights: VoteWeights) -> None:
+        """The next start takes them up; where they cannot be written down it learns them again."""
+        try:
+            self._journal.keep_weighed(state, weights.model_dump_json())
+        except Exception as error:  # noqa: BLE001  (a full disk: they count as long as this process lives)
+            log.warning("what was learned from votes could not be written down: %s", type(error).__name__)
 
     def _learned(self) -> tuple[VoteWeights, Finding | None]:
         rounds = self._journal.rounds()

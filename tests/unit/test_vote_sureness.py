@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -119,6 +120,59 @@ def test_it_survives_a_restart_and_can_be_undone(tmp_path: Path) -> None:
     with closing(learning(tmp_path)) as third:
         assert third.weights().sureness is None
         assert [update.state for update in third.updates()] == ["undone"]
+
+
+def fail(*_: object) -> VoteWeights:
+    raise AssertionError
+
+
+def test_the_next_start_learns_only_from_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same votes teach what they taught, and nobody waits for it: a single question, asked alone, counts by it."""
+    with closing(learning(tmp_path, rounds(300, telling=True))) as first:
+        weights = first.weights()
+    monkeypatch.setattr("capibara_agents.learning.learn", fail)
+    with closing(learning(tmp_path)) as second:
+        assert second.weights() == weights
+    with closing(learning(tmp_path)) as third:
+        third.warm()
+        assert third.weights() == weights
+        assert third._weighing is None
+
+
+def test_votes_that_came_since_are_learned_from_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until that is done the earlier weights count."""
+    with closing(learning(tmp_path, rounds(100, telling=True))) as first:
+        weights = first.weights()
+    go_on = threading.Event()
+
+    def waiting(played: Sequence[Round], voters: Sequence[str]) -> VoteWeights:
+        go_on.wait(60)
+        return learn(played, voters)
+
+    monkeypatch.setattr("capibara_agents.learning.learn", waiting)
+    with closing(learning(tmp_path, rounds(200, telling=True))) as second:
+        assert second.weights() == weights
+        go_on.set()
+        assert second._weighing is not None
+        second._weighing.join(60)
+        assert second.weights().rounds == 200
+
+
+def test_weights_of_votes_that_are_gone_or_of_none_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgotten votes leave no weights; learning that failed leaves none behind; damaged ones are learned again."""
+    with closing(learning(tmp_path, rounds(100, telling=True))) as first:
+        assert first.weights().learned
+        first.forget("votes")
+    with closing(learning(tmp_path, rounds(100, telling=True))) as second, monkeypatch.context() as patched:
+        patched.setattr("capibara_agents.learning.learn", fail)
+        assert not second.weights().learned
+    with closing(learning(tmp_path)) as third:
+        assert third.weights().learned
+        third._journal.keep_weighed(third._journal.state_of_rounds(), "{")
+    with closing(learning(tmp_path)) as fourth:
+        assert fourth.weights().learned
 
 
 def test_what_was_undone_needs_twice_the_evidence(tmp_path: Path) -> None:
