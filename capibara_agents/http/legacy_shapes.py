@@ -39,11 +39,11 @@ def consensus_answer(answer: Answer, *, method: str, duration_s: float) -> dict[
     """The winner of a vote with the ballot it won.
 
     `consensus` is true when several models answered and were weighed; `selected_weight` is that of the winning
-    cluster's ballots, of `total_weight` cast.
+    cluster's ballots, of `total_weight` cast. `responses` are all answers, of whoever was asked after a rejected vote too.
     """
     candidate, ballot = answer.candidate, answer.ballot
     cluster = next((vote.cluster for vote in ballot.votes if vote.model == candidate.voter), None)
-    voted = [c for c in answer.candidates if c.attempt == candidate.attempt]
+    asked = [c for c in answer.candidates if c.part == "answer" or c.key == candidate.key]
     return {
         "response": candidate.content,
         "model_used": candidate.model,
@@ -52,8 +52,8 @@ def consensus_answer(answer: Answer, *, method: str, duration_s: float) -> dict[
         "tokens_evaluated": candidate.usage.prompt_tokens,
         "consensus": len(ballot.votes) > 1,
         "consensus_method": method if ballot.votes else None,
-        "models_queried": len(voted),
-        "successful_models": sum(c.has_answer for c in voted),
+        "models_queried": len(asked),
+        "successful_models": sum(c.has_answer for c in asked),
         "agreement": round(ballot.agreement, 4),
         "confidence": round(ballot.confidence, 4),
         "total_weight": round(sum(vote.weight for vote in ballot.votes), 4),
@@ -64,7 +64,7 @@ def consensus_answer(answer: Answer, *, method: str, duration_s: float) -> dict[
             {"model": v.model, "answer": v.answer.value, "weight": round(v.weight, 4), "cluster": v.cluster}
             for v in ballot.votes
         ],
-        "responses": [_told(c) for c in voted],
+        "responses": [_told(c) for c in asked],
     }
 
 

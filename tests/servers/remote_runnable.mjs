@@ -29,11 +29,19 @@ const answer = await remote.invoke(ask(ES));
 found.invoke = { isMessage: answer instanceof AIMessage, content: answer.content };
 const roles = { messages: [{ role: "system", content: "Be brief." }, { role: "user", content: EN }], sampling };
 found.roles = (await remote.invoke(roles)).content;
-found.batch = (await remote.batch([ask(ES), ask(EN)])).map((message) => message.content);
+found.batch = (await remote.batch([ask(ES), ask(EN)])).map((message) => ({
+  content: message.content,
+  language: message.response_metadata.capibara.classification.language,
+}));
 found.batchConfig = (await remote.batch([ask(ES), ask(EN)], [{ tags: ["a"] }, { tags: ["b"] }])).length;
 
 const pieces = await collected(await remote.stream(ask(ES)));
-found.stream = { count: pieces.length, content: pieces.map((piece) => piece.content).join("") };
+const candidates = pieces[pieces.length - 1].response_metadata.capibara.candidates;
+found.stream = {
+  count: pieces.length,
+  content: pieces.map((piece) => piece.content).join(""),
+  said: candidates.map((candidate) => candidate.content),
+};
 
 const events = await collected(remote.streamEvents(ask(ES), { version: "v2" }));
 found.events = {
@@ -67,7 +75,9 @@ found.packedStream = (await collected(await configured.stream(ask(EN)))).length;
 const gone = new AbortController();
 found.aborted = (
   await failure(async () => {
-    for await (const _ of await remote.stream(ask(ES, { sampling: { max_tokens: 400 } }), { signal: gone.signal })) {
+    // Without the end-of-answer token there is a middle to leave in.
+    const long = { model: "phi-4-mini", sampling: { max_tokens: 2000, logit_bias: { 2: -100 } } };
+    for await (const _ of await remote.stream(ask(ES, long), { signal: gone.signal })) {
       gone.abort();
     }
   })

@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_tests.integration_tests import ChatModelIntegrationTests
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from service_process import ANSWER_LIMIT_S, Service
 
 from capibara_agents import ChatCapibara
@@ -54,13 +54,13 @@ class TestStandardOverHttp(ChatModelIntegrationTests):
 class Place(BaseModel):
     """A place."""
 
-    name: str
+    name: str = Field(max_length=20)
     is_capital: bool
 
 
 def test_a_schema_is_kept(service: Service) -> None:
     """The grammar of the server makes any model keep it."""
-    chat = ChatCapibara(base_url=service.url, max_tokens=64, temperature=0, mode="single")
+    chat = ChatCapibara(base_url=service.url, max_tokens=200, temperature=0, mode="single")
     place = chat.with_structured_output(Place).invoke("Describe Lima.")
     assert isinstance(place, Place)
 

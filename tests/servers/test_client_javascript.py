@@ -51,14 +51,14 @@ def test_invoke_and_batch(found: dict[str, Any]) -> None:
     assert found["invoke"]["content"].strip()
     assert found["roles"].strip()
     assert len(found["batch"]) == found["batchConfig"] == 2
-    # Without a temperature the same model says the same.
-    assert found["batch"][0] == found["invoke"]["content"]
+    assert [answer["language"] for answer in found["batch"]] == ["es", "en"]
+    assert all(answer["content"].strip() for answer in found["batch"])
 
 
 def test_stream(found: dict[str, Any]) -> None:
     """Several pieces that add up to the answer."""
     assert found["stream"]["count"] > 2
-    assert found["stream"]["content"] == found["invoke"]["content"]
+    assert found["stream"]["content"] in found["stream"]["said"]
 
 
 def test_stream_events_and_log(found: dict[str, Any]) -> None:
@@ -100,4 +100,4 @@ def test_a_configuration_in_the_path(found: dict[str, Any]) -> None:
 def test_a_client_that_leaves_frees_the_model(found: dict[str, Any], service: Service) -> None:
     """The rest of a long answer is not written for nobody."""
     assert found["aborted"]
-    assert until(lambda: not any(model["active"] for model in service.fleet().values()), 20)
+    assert until(lambda: not any(model["active"] for model in service.fleet().values()), 60)

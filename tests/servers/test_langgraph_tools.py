@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -52,6 +54,14 @@ def test_validate_accepts_langgraph_json() -> None:
     assert "valid" in done.stdout + done.stderr
 
 
+def free_port() -> int:
+    """For a program that takes no port 0. Below those that the system gives away by itself meanwhile."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory, real_servers: None) -> Iterator[str]:
     """`langgraph dev`, started offline as from the checkout; Ctrl-C must end it and every server of its fleet.
@@ -61,9 +71,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory, real_servers: None) -> Iterato
     folder = tmp_path_factory.mktemp("studio")
     shutil.copy(CHECKOUT / "langgraph.json", folder)
     (folder / "graphs").symlink_to(CHECKOUT / "graphs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mark, output = new_mark(), folder / "output.log"
     settings = {"CAPIBARA_FLEET": "tiny", "CAPIBARA_RUNTIME__DATA_DIR": str(folder / "data")}
     with output.open("wb") as log:
@@ -87,7 +95,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory, real_servers: None) -> Iterato
     finally:
         process.kill()
         process.wait()
-        left = gone(mark, 5)
+        left = gone(mark)
     assert not left, f"left behind: {left}"
 
 
@@ -142,7 +150,9 @@ async def test_a_streamed_run_shows_nodes_and_tokens(client: langgraph_sdk.clien
     parts = [part async for part in stream]
     assert not [part for part in parts if part.event == "error"]
     nodes = [name for part in parts if part.event == "updates" for name in part.data]
-    assert nodes == ["classify", "route", "generate", "vote", "verify"]
+    # Once more round, where the checks refuse what it said.
+    round_ = ["route", "generate", "vote", "verify"]
+    assert nodes == ["classify", *round_ * (len(nodes) // 4)]
     tokens = [part.data[0]["content"] for part in parts if part.event == "messages"]
     assert len(tokens) > 1
     assert "".join(tokens).strip()
@@ -157,4 +167,4 @@ async def test_a_thread_remembers_the_conversation(client: langgraph_sdk.client.
     state = await client.runs.wait(thread, "capibara", input=asked("What is my name?"), context=context)
     assert isinstance(state, dict)
     assert [message["type"] for message in state["messages"]] == ["human", "ai", "human", "ai"]
-    assert [candidate["attempt"] for candidate in state["candidates"]] == [1]
+    assert [candidate["attempt"] for candidate in state["candidates"]] == list(range(1, len(state["candidates"]) + 1))

@@ -27,8 +27,9 @@ from service_process import (
 
 pytestmark = pytest.mark.servers
 
-# A killed parent's children are gone within about two seconds; the rest is for a busy machine.
-ORPHAN_LIMIT_S = 5.0
+# A killed parent's children are gone within about two seconds, those of one that ended by itself at once; the rest is
+# for a busy machine.
+ORPHAN_LIMIT_S, END_LIMIT_S = 20.0, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def ended(service: Service, number: signal.Signals | None = None) -> int:
     finally:
         service.process.kill()
         service.process.wait()
-        left = gone(service.mark, ORPHAN_LIMIT_S if number is signal.SIGKILL else 0.5)
+        left = gone(service.mark, ORPHAN_LIMIT_S if number is signal.SIGKILL else END_LIMIT_S)
     assert not left, f"left behind: {left}"
     return code
 
@@ -95,7 +96,7 @@ def test_a_crash_is_cleaned_up_after_and_sigterm_ends_in_good_order(data_dir: Pa
     try:
         service = start(data_dir)
         try:
-            assert noted.wait(5) == -signal.SIGKILL
+            assert noted.wait(30) == -signal.SIGKILL
             assert other.poll() is None
             load_two(service)
         finally:

@@ -10,22 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 from service_process import until
-from test_runtime_real import MODEL, chat, settings
+from test_runtime_real import MODEL, chat, endless, settings
 
 from capibara_agents.runtime.fleet import LlamaFleet
-from capibara_agents.types import Endpoint, ServerState
+from capibara_agents.types import ServerState
 
 pytestmark = pytest.mark.servers
-
-
-async def endless(endpoint: Endpoint) -> None:
-    """An answer that does not end by itself within the test."""
-    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
-        await client.post(
-            f"{endpoint.url}/v1/chat/completions",
-            headers={"Authorization": f"Bearer {endpoint.api_key}"},
-            json={"messages": [{"role": "user", "content": "Count."}], "max_tokens": 3000, "ignore_eos": True},
-        )
 
 
 async def ask(fleet: LlamaFleet) -> tuple[str, int]:
@@ -64,7 +54,7 @@ async def test_a_server_that_reads_a_long_prompt_is_not_taken_for_frozen(tmp_pat
             response = await client.post(
                 f"{endpoint.url}/v1/chat/completions",
                 headers={"Authorization": f"Bearer {endpoint.api_key}"},
-                json={"messages": [{"role": "user", "content": "number " * 3500}], "max_tokens": 1},
+                json={"messages": [{"role": "user", "content": "number " * 1500}], "max_tokens": 1},
             )
             assert response.status_code == 200
         assert fleet.snapshot().get(MODEL).restarts == 0

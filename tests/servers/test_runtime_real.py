@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from service_process import until
 
 from capibara_agents.config import load
 from capibara_agents.errors import EngineError, ModelUnavailable
@@ -53,6 +54,16 @@ async def chat(endpoint: Endpoint) -> str:
     return str(response.json()["choices"][0]["message"]["content"])
 
 
+async def endless(endpoint: Endpoint) -> None:
+    """An answer that does not end by itself within the test."""
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
+        await client.post(
+            f"{endpoint.url}/v1/chat/completions",
+            headers={"Authorization": f"Bearer {endpoint.api_key}"},
+            json={"messages": [{"role": "user", "content": "Count."}], "max_tokens": 3000, "ignore_eos": True},
+        )
+
+
 async def test_claim_loads_and_serves(fleet: LlamaFleet) -> None:
     """A claim on a cold fleet ends in real tokens; without the key the server refuses; closing leaves no process."""
     async with fleet.claim(MODEL, 60) as endpoint:
@@ -71,10 +82,10 @@ async def test_claim_loads_and_serves(fleet: LlamaFleet) -> None:
 async def test_kill_under_load_moves_on(fleet: LlamaFleet) -> None:
     """A server killed while it answers breaks that answer only; the next claim is served by a new process."""
     async with fleet.claim(MODEL, 60) as endpoint:
-        answer = asyncio.create_task(chat(endpoint))
-        await asyncio.sleep(0.05)
+        answer = asyncio.create_task(endless(endpoint))
+        await asyncio.to_thread(until, lambda: fleet.snapshot().get(MODEL).tokens_per_second, 60)
         os.kill(fleet.snapshot().get(MODEL).pid or 0, signal.SIGKILL)
-        with pytest.raises((httpx.HTTPError, AssertionError)):
+        with pytest.raises(httpx.HTTPError):
             await answer
     async with fleet.claim(MODEL, 60) as endpoint:
         assert await chat(endpoint)

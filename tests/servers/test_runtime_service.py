@@ -15,6 +15,8 @@ from service_process import Service, run_capibara, running, start, stop, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("real_servers")]
 MODEL = "phi-4-mini"
+# Without the end-of-answer token it is long enough to be seen under way.
+LONG: Any = {"max_tokens": 100, "logit_bias": {"2": -100}}
 
 
 def fleet_command(service: Service, folder: Path, *arguments: str, language: str = "en") -> str:
@@ -99,7 +101,7 @@ def test_stop_lets_the_answer_under_way_finish(tmp_path: Path) -> None:
     service = start(tmp_path / "data")
     assert service.chat("Hi", model=MODEL).status_code == 200
     found: list[Any] = []
-    asking = threading.Thread(target=lambda: found.append(service.chat("Tell me a story.", model=MODEL, max_tokens=40)))
+    asking = threading.Thread(target=lambda: found.append(service.chat("Tell me a story.", model=MODEL, **LONG)))
     asking.start()
     assert until(lambda: service.fleet()[MODEL]["active"] == 1, every_s=0.01)
     service.process.send_signal(signal.SIGTERM)

@@ -16,10 +16,12 @@ pytestmark = pytest.mark.servers
 
 def test_sigterm_lets_a_stream_be_finished_and_refuses_new_ones(tmp_path: Path, real_servers: None) -> None:
     """The stream has its [DONE]; whoever comes meanwhile gets a 503 with Retry-After; then everything is gone."""
-    service = start(tmp_path / "data", CAPIBARA_SERVER__DRAIN_S="25")
+    service = start(tmp_path / "data", CAPIBARA_SERVER__DRAIN_S="240")
     try:
         service.chat("Say hello", model="phi-4-mini", max_tokens=1)
-        body = chat_body("Tell me a long story about the sea", model="phi-4-mini", max_tokens=400, stream=True)
+        # The end-of-answer token is forbidden: the stream is still under way when somebody comes late.
+        longer = {"max_tokens": 300, "logit_bias": {"2": -100}}
+        body = chat_body("Tell me a long story about the sea", model="phi-4-mini", stream=True, **longer)
         lines: list[str] = []
         with service.client.stream("POST", "/v1/chat/completions", json={**body, "ignored": 1}) as response:
             rows = response.iter_lines()
@@ -29,7 +31,7 @@ def test_sigterm_lets_a_stream_be_finished_and_refuses_new_ones(tmp_path: Path, 
             refused: list[httpx.Response] = []
 
             def come_late() -> None:
-                until(lambda: _late(service.url, refused), limit_s=10, every_s=0.05)
+                until(lambda: _late(service.url, refused), limit_s=60, every_s=0.05)
 
             late = threading.Thread(target=come_late)
             late.start()

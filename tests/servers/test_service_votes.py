@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,15 +11,26 @@ import time
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from service_process import MODELS, Service, chat_body, until
 
 pytestmark = pytest.mark.servers
 
 CHAT = "/v1/chat/completions"
-# One that the stand-in answers so that its answer passes the checks: otherwise the next model is asked alone.
 QUESTION = "What is the capital of France?"
+# The grammar leaves one answer, so the voters agree and the checks accept it, whatever the stand-in would have said.
+AGREED = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "city",
+        "schema": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
 OPEN_QUESTION = "Tell me, in a few sentences of your own, how a river changes on its way from the mountains to the sea."
 RUNS = int(os.environ.get("CAPIBARA_TEST_VOTE_RUNS", "6"))
 DEADLINE_S = 20.0
@@ -26,14 +38,16 @@ DEADLINE_S = 20.0
 SLACK_S = 15.0
 
 
-def vote(service: Service, question: str = QUESTION, **options: Any) -> httpx.Response:
+def vote(service: Service, question: str = QUESTION, *, agreed: bool = False, **options: Any) -> httpx.Response:
     body = chat_body(question, model="capibara-consensus", max_tokens=24, capibara=options)
+    if agreed:
+        body |= {"response_format": AGREED, "max_tokens": 64}
     return service.client.post(CHAT, json=body, headers={"X-Capibara-Trace": "1"})
 
 
 def test_a_vote_shows_its_ballot(service: Service) -> None:
     """Everyone who was asked has a vote, is absent, or was spared; the winner is one of them."""
-    response = vote(service, max_voters=3)
+    response = vote(service, agreed=True, max_voters=3)
     assert response.status_code == 200, response.text
     decision = response.json()["capibara"]
     ballot = decision["ballot"]
@@ -42,6 +56,7 @@ def test_a_vote_shows_its_ballot(service: Service) -> None:
     assert len(ballot["votes"]) >= 2
     assert ballot["winner"] in {f"1:{v['model']}" for v in ballot["votes"]}
     assert response.headers["x-capibara-mode"] == "consensus"
+    assert (ballot["agreement"], response.headers["x-capibara-verified"]) == (1.0, "true")
 
 
 def test_samples_of_one_model_vote_against_each_other(service: Service) -> None:
@@ -78,10 +93,12 @@ def test_voters_that_die_or_freeze_in_the_middle_are_lived_with(service: Service
         assert service.chat(QUESTION, model=model, max_tokens=1).status_code == 200
     for seed in range(RUNS):
         draw = random.Random(seed)
-        hurt = _hurt(service, draw, draw.sample(MODELS, draw.randint(1, 4)))
+        answered = threading.Event()
+        hurt = _hurt(service, draw, draw.sample(MODELS, draw.randint(1, 4)), answered)
         began = time.monotonic()
         response = vote(service, voters=list(MODELS), min_voters=2, deadline_s=DEADLINE_S)
         took_s = time.monotonic() - began
+        answered.set()
         hurt.join()
         assert took_s < DEADLINE_S + SLACK_S, (seed, took_s)
         if response.status_code == 200:
@@ -93,8 +110,11 @@ def test_voters_that_die_or_freeze_in_the_middle_are_lived_with(service: Service
             assert response.json()["error"]["message"], seed
 
 
-def _hurt(service: Service, draw: random.Random, models: list[str]) -> threading.Thread:
-    """In the background: each of the models is killed, or frozen for a while, within the first second."""
+def _hurt(service: Service, draw: random.Random, models: list[str], answered: threading.Event) -> threading.Thread:
+    """In the background: each of the models is killed, or frozen, within the first second.
+
+    The frozen ones go on after three more seconds, or with the answer.
+    """
     plans = [(draw.uniform(0.0, 1.0), model, draw.choice((signal.SIGKILL, signal.SIGSTOP))) for model in models]
 
     def act() -> None:
@@ -103,13 +123,14 @@ def _hurt(service: Service, draw: random.Random, models: list[str]) -> threading
         for at_s, model, how in sorted(plans):
             time.sleep(max(0.0, at_s - (time.monotonic() - began)))
             pid = until(lambda model=model: service.fleet()[model]["pid"], 5)  # type: ignore[misc]
-            if pid and psutil.pid_exists(pid):
-                os.kill(pid, how)
-                if how == signal.SIGSTOP:
-                    frozen.append(pid)
-        time.sleep(3)
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+                    if how == signal.SIGSTOP:
+                        frozen.append(pid)
+        answered.wait(3)
         for pid in frozen:
-            if psutil.pid_exists(pid):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
     thread = threading.Thread(target=act)

@@ -200,7 +200,7 @@ def test_compare_asks_every_model(tmp_path: Path, service: Service) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["models"]
     assert [row["id"] for row in rows] == list(MODELS)
-    assert all(row["error"] is None and row["ttft_ms"] > 0 and row["completion_tokens"] > 1 for row in rows)
+    assert all(row["error"] is None and row["ttft_ms"] > 0 and row["completion_tokens"] > 0 for row in rows)
     assert not (tmp_path / "never").exists()
 
 

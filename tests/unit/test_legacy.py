@@ -119,6 +119,20 @@ async def test_consensus_tells_the_ballot(house: FakeHouse) -> None:
     assert all(request["messages"][0]["role"] == "system" for request in house.upstream.requests)
 
 
+async def test_a_vote_that_is_rejected_shows_its_voters_too(house: FakeHouse) -> None:
+    """Whoever is asked alone afterwards stands beside them, and not in their place."""
+    for model in (PHI, QWEN):
+        house.upstream.script(model, say("ja ja ja " * 60))
+    house.upstream.otherwise = SPANISH
+    got = (
+        await post(build_app(house), "/api/consensus/query", {"prompt": QUESTION, "models": [PHI, QWEN]}).done()
+    ).json()
+    asked = [voter["model_id"] for voter in got["responses"]]
+    assert sorted(asked[:2]) == sorted([PHI, QWEN])
+    assert asked[2:] == [got["model_used"]]
+    assert (got["models_queried"], got["consensus"], got["response"]) == (3, False, "".join(SPANISH.pieces))
+
+
 async def test_what_the_consensus_is_made_of(house: FakeHouse) -> None:
     """Models with their state, templates with their text, the defaults of a vote."""
     app = build_app(house)
