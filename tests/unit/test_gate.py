@@ -313,7 +313,7 @@ def door(house: FakeHouse) -> Iterator[tuple[str, int]]:
 
 def heard(connection: socket.socket) -> bytes:
     """Everything until the other side closes."""
-    connection.settimeout(10)
+    connection.settimeout(60)
     got = b""
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(65536):

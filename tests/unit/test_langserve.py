@@ -338,7 +338,7 @@ async def test_a_failure_after_a_comment_is_an_event() -> None:
     """Once the head is out, the status can only be told in the stream."""
 
     async def slow(value: Any) -> str:
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.5)
         raise ModelLoading("It is loading.")
 
     events = events_of(await post(RunnableLambda(slow), "/x/stream", {"input": "x"}, ping_s=0.02))

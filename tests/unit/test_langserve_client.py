@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import socket
@@ -74,10 +75,11 @@ class Endless:
     """Speaks until it is cancelled, and tells when that happens."""
 
     def __init__(self) -> None:
-        self.cancelled = threading.Semaphore(0)
+        self.begun, self.cancelled = threading.Semaphore(0), threading.Semaphore(0)
 
     async def speak(self, values: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
         async for _ in values:
+            self.begun.release()
             try:
                 yield AIMessageChunk("uno")
                 await anyio.sleep(600)
@@ -277,16 +279,20 @@ async def test_an_error_in_the_middle_of_a_stream_raises_after_the_first_chunk(c
 async def test_a_client_that_disconnects_cancels_the_run(base: str, path: str) -> None:
     """Closing the connection ends the work behind it, on every route, while it is silent."""
     body = {"inputs": ["x"]} if path == "batch" else {"input": "x"}
-    async with httpx.AsyncClient(timeout=1.0) as client:
+    async with httpx.AsyncClient(timeout=WAIT_S) as client:
         if path in ("invoke", "batch"):
-            with pytest.raises(httpx.ReadTimeout):
-                await client.post(f"{base}/endless/{path}", json=body)
+            asking = asyncio.create_task(client.post(f"{base}/endless/{path}", json=body))
+            assert await anyio.to_thread.run_sync(lambda: ENDLESS.begun.acquire(timeout=WAIT_S))
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
         else:
             async with client.stream("POST", f"{base}/endless/{path}", json=body) as response:
                 assert response.status_code == 200
                 async for line in response.aiter_lines():
                     if "uno" in line:
                         break
+            assert ENDLESS.begun.acquire(timeout=WAIT_S)
     assert await anyio.to_thread.run_sync(lambda: ENDLESS.cancelled.acquire(timeout=WAIT_S))
 
 

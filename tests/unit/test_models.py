@@ -131,7 +131,7 @@ async def test_a_stream_that_just_ends_is_no_answer(house: FakeHouse) -> None:
 async def test_a_silent_model_is_timed_out_and_its_connection_closed(house: FakeHouse, after: int) -> None:
     """The limit holds for the first token and between tokens."""
     await ask(house, SPANISH)  # what the first call imports counts for nobody's limit
-    candidate = await ask(house, say("a", "b", stall_after=after), limit_s=0.3)
+    candidate = await ask(house, say("a", "b", stall_after=after), limit_s=0.8)
     assert candidate.error == "model_timeout"
     assert candidate.content == "a" * after
     assert await asyncio.to_thread(house.upstream.hung_up.acquire, timeout=10)

@@ -161,7 +161,7 @@ async def test_repeated_crashes_pause_and_say_for_how_long(room: Room, run: Call
     """The second crash in a row is followed by ten seconds in which claims are refused with that time."""
     fleet = run(room.spec("m", "--double-exit", "3"))
     with pytest.raises(ModelUnavailable) as caught:
-        async with fleet.claim("m", 5):
+        async with fleet.claim("m", 9):
             pass
     assert room.starts() == ["m", "m"]
     assert 5 < (caught.value.retry_after_s or 0) <= 10
@@ -177,7 +177,8 @@ async def test_an_answer_forgets_failures(room: Room, run: Callable[..., LlamaFl
     """Crashes with answers between them are each a first crash: no pause."""
     fleet = run(room.spec("m"))
     for generation in (1, 2, 3):
-        async with asyncio.timeout(5):
+        # Less than the shortest pause.
+        async with asyncio.timeout(9):
             assert (await ask(fleet)).generation == generation
         await until(lambda: fleet.snapshot().get("m").active == 0)
         await kill(fleet)
@@ -200,7 +201,7 @@ class GaveUp(Exception):
 
 async def take_a_token(fleet: LlamaFleet, generation: int) -> None:
     """Gets a token, waits until the fleet has seen it at the server, and does not end the claim well."""
-    async with fleet.claim("m", 5) as endpoint:
+    async with fleet.claim("m", 9) as endpoint:
         assert endpoint.generation == generation
         headers = {"Authorization": f"Bearer {endpoint.api_key}"}
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -215,7 +216,7 @@ async def test_a_claim_without_a_token_forgets_nothing(room: Room, run: Callable
     fleet = run(room.spec("m"))
     for _ in range(2):
         with pytest.raises(RuntimeError):
-            async with fleet.claim("m", 5):
+            async with fleet.claim("m", 9):
                 raise RuntimeError("no token")
         await kill(fleet)
     with pytest.raises(ModelUnavailable) as caught:
@@ -267,7 +268,8 @@ async def test_a_claim_given_back_is_counted_at_once(
     # No waiting and no polling: what is asked of the fleet now is done after what was given back before.
     assert (await asyncio.to_thread(seen_by, fleet)).active == 0
     assert wrong == []
-    assert len(held) > 50
+    # A sixth of them has all the time it wants.
+    assert len(held) > 20
 
 
 def seen_by(fleet: LlamaFleet) -> ModelStatus:

@@ -111,13 +111,13 @@ async def test_busy_threads_never_exceed_the_cores(room: Room, run: Callable[...
     """A second model that wants every core waits until the first has answered."""
     fleet = run(room.spec("a", threads=1000), room.spec("b", threads=1000))
     await asyncio.gather(*(asyncio.wrap_future(fleet.load(m)) for m in "ab"))
-    first = asyncio.create_task(ask(fleet, "a", hold_s=0.3))
-    await until(lambda: fleet.snapshot().get("a").active == 1)
-    second = asyncio.create_task(ask(fleet, "b"))
-    await until(lambda: fleet.snapshot().get("b").queue == 1)
-    assert not first.done()
+    async with fleet.claim("a", WAIT_S):
+        second = asyncio.create_task(ask(fleet, "b"))
+        await until(lambda: fleet.snapshot().get("b").queue == 1)
+        await ask(fleet, "a")
+        assert not second.done()
+        assert fleet.snapshot().get("b").active == 0
     await second
-    assert first.done()
 
 
 @pytest.fixture
