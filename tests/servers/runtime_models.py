@@ -26,6 +26,7 @@ class Shape:
     kv_heads: int
     head: int = EMBEDDING // HEADS
     keys: dict[str, int | float] = field(default_factory=dict)
+    layers: int = LAYERS
 
 
 SHAPES = {
@@ -54,7 +55,7 @@ def write(file: Path, shape: Shape, stand_in: Path, seed: int = 1) -> Path:
     if shape.architecture == "gpt-oss":
         # The only one of the five whose output matrix is not the embedding's.
         tensors.append(("output.weight", (EMBEDDING, vocabulary)))
-    for layer in range(LAYERS):
+    for layer in range(shape.layers):
         tensors += [(f"blk.{layer}.{name}", size) for name, size in _layer(shape).items()]
     chance = np.random.default_rng(seed)
     with file.open("wb") as stream:
@@ -73,7 +74,7 @@ def write(file: Path, shape: Shape, stand_in: Path, seed: int = 1) -> Path:
 
 def _keys(shape: Shape) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "block_count": LAYERS,
+        "block_count": shape.layers,
         "context_length": 8192,
         "embedding_length": EMBEDDING,
         "feed_forward_length": FEED_FORWARD,

@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+from runtime_models import SHAPES, write
 from service_process import run_capibara
+
+from capibara_agents.config import load
+from capibara_agents.runtime.weights import WeightStore
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("real_servers")]
 
 
-@pytest.fixture
-def q4_0(tmp_path: Path) -> Path:
-    """A configuration whose first model has its weights in Q4_0, which every CPU with AVX2 or dotprod rearranges."""
-    shown = json.loads(run_capibara("engine", "show", "--fleet", "tiny", "--json", cwd=tmp_path).stdout)
+@pytest.fixture(scope="module")
+def stand_in() -> Path:
+    """The weights of the fleet `tiny`."""
+    settings = load(flags={"fleet": "tiny"}, environ={}).settings
+    return WeightStore(settings.weights_dir).path(settings.models[0].weights)
+
+
+@pytest.fixture(scope="module")
+def rearranged(tmp_path_factory: pytest.TempPathFactory, stand_in: Path) -> Path:
+    """The same in Q4_0, which every CPU with AVX2 or dotprod rearranges."""
+    folder = tmp_path_factory.mktemp("rearranged")
+    shown = json.loads(run_capibara("engine", "show", "--fleet", "tiny", "--json", cwd=folder).stdout)
     quantize = Path(shown["engine"]["binary"]).with_name("llama-quantize")
     if not quantize.exists():
         pytest.skip("no llama-quantize beside llama-server")
-    from capibara_agents.config import load
-    from capibara_agents.runtime.weights import WeightStore
-
-    settings = load(flags={"fleet": "tiny"}, environ={}).settings
-    source, target = WeightStore(settings.weights_dir).path(settings.models[0].weights), tmp_path / "q4_0.gguf"
-    asked = [quantize, "--allow-requantize", source, target, "Q4_0"]
+    target = folder / "q4_0.gguf"
+    asked = [quantize, "--allow-requantize", stand_in, target, "Q4_0"]
     subprocess.run(asked, check=True, capture_output=True, timeout=120)
-    config = tmp_path / "capibara.json"
+    return target
+
+
+def configured(folder: Path, weights: Path) -> Path:
+    """A configuration in which two models have these weights."""
+    config = folder / "capibara.json"
     config.write_text(
         json.dumps(
             {
                 "fleet": "tiny",
-                "runtime": {"data_dir": str(tmp_path / "data")},
+                "runtime": {"data_dir": str(folder / "data")},
                 "models": {
-                    "phi-4-mini": {"weights": {"source": f"file://{target}"}},
-                    "gpt-oss-20b": {"weights": {"source": f"file://{target}"}, "extra_args": ["--no-repack"]},
+                    "phi-4-mini": {"weights": {"source": f"file://{weights}"}},
+                    "gpt-oss-20b": {"weights": {"source": f"file://{weights}"}, "extra_args": ["--no-repack"]},
                 },
             }
         )
     )
     return config
+
+
+@pytest.fixture
+def q4_0(tmp_path: Path, rearranged: Path) -> Path:
+    return configured(tmp_path, rearranged)
+
+
+@pytest.fixture
+def small(tmp_path: Path, stand_in: Path) -> Path:
+    """With weights of two layers: as many settings are measured, each in little time."""
+    shape = dataclasses.replace(SHAPES["mistral"], layers=2)
+    return configured(tmp_path, write(tmp_path / "small.gguf", shape, stand_in))
 
 
 def test_a_native_build_is_good(q4_0: Path) -> None:
@@ -63,10 +89,10 @@ def test_slow_kernels_are_refused(q4_0: Path) -> None:
     assert "--no-repack" in done.stderr
 
 
-def test_the_bench_measures_and_writes(q4_0: Path) -> None:
+def test_the_bench_measures_and_writes(small: Path) -> None:
     """A bounded run gives rows and a ratio to the memory's limit; what it wrote is what `show` then uses."""
-    where = {"cwd": q4_0.parent}
-    done = run_capibara("engine", "bench", "phi-4-mini", "--config", str(q4_0), "--minutes", "1", "--json", **where)
+    where = {"cwd": small.parent}
+    done = run_capibara("engine", "bench", "phi-4-mini", "--config", str(small), "--minutes", "1", "--json", **where)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     (model,) = said["models"]
@@ -75,21 +101,21 @@ def test_the_bench_measures_and_writes(q4_0: Path) -> None:
     if model["chosen"] is None:
         pytest.skip("this machine is too busy for a minute of measuring to tell anything")
     assert model["ratio"] > 0
-    assert Path(said["written"]).is_relative_to(q4_0.parent / "data")
-    shown = json.loads(run_capibara("engine", "show", "--config", str(q4_0), "--json", **where).stdout)
+    assert Path(said["written"]).is_relative_to(small.parent / "data")
+    shown = json.loads(run_capibara("engine", "show", "--config", str(small), "--json", **where).stdout)
     row = next(row for row in shown["models"] if row["id"] == "phi-4-mini")
     assert row["flash_attention"] == model["chosen"]["flash_attention"]
     assert row["from"]["flash_attention"] == "measured"
     assert row["from"]["threads"] == "model"
 
 
-def test_a_quick_bench_writes_nothing(q4_0: Path) -> None:
+def test_a_quick_bench_writes_nothing(small: Path) -> None:
     """One setting measured once is no profile."""
     done = run_capibara(
-        "engine", "bench", "--config", str(q4_0), "--quick", "--minutes", "0.5", "--json", cwd=q4_0.parent
+        "engine", "bench", "--config", str(small), "--quick", "--minutes", "0.5", "--json", cwd=small.parent
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["written"] is None
     assert len(said["models"]) == 1
-    assert not (q4_0.parent / "data" / "measured.json").exists()
+    assert not (small.parent / "data" / "measured.json").exists()

@@ -13,7 +13,7 @@ from service_process import CHECKOUT, running
 
 pytestmark = pytest.mark.servers
 
-SECONDS, WARM_S, CLIENTS = 14.0, 3.0, 9
+SECONDS, WARM_S, CLIENTS = 9.0, 2.0, 9
 
 
 @pytest.fixture
