@@ -21,6 +21,7 @@ import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
@@ -315,22 +316,40 @@ class _Face:
 
     def endpoints(self, *, brief: bool) -> list[tuple[str, Endpoint, dict[str, Any]]]:
         """Path, endpoint and OpenAPI operation of each route; brief ones leave the input to GET input_schema."""
-        takes = conversation_schema(self._options) if self._takes_conversation and not brief else {}
-        operation = partial(_operation, takes, self._limits.batch)
-        stream = {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}
-        page = {"text/html": {"schema": {"type": "string"}}}
-        schema = {"application/json": {"schema": {"type": "object"}}}
-        return [
-            ("invoke", self.invoke, operation({"application/json": {"schema": _INVOKED}}, InvokeBody)),
-            ("batch", self.batch, operation({"application/json": {"schema": _BATCHED}}, BatchBody)),
-            ("stream", self.stream, operation(stream, InvokeBody)),
-            ("stream_log", self.stream_log, operation(stream, LogBody)),
-            ("stream_events", self.stream_events, operation(stream, EventsBody)),
-            ("input_schema", self.input_schema, operation(schema)),
-            ("output_schema", self.output_schema, operation(schema)),
-            ("config_schema", self.config_schema, operation(schema)),
-            ("playground/", self.playground, operation(page)),
-        ]
+        described = self._takes_conversation and not brief
+        operations = deepcopy(_operations(self._options, self._limits.batch, described=described))
+        endpoints: dict[str, Endpoint] = {
+            "invoke": self.invoke,
+            "batch": self.batch,
+            "stream": self.stream,
+            "stream_log": self.stream_log,
+            "stream_events": self.stream_events,
+            "input_schema": self.input_schema,
+            "output_schema": self.output_schema,
+            "config_schema": self.config_schema,
+            "playground/": self.playground,
+        }
+        return [(path, endpoint, operations[path]) for path, endpoint in endpoints.items()]
+
+
+# Half of what it takes to build the application, and the same for each.
+@cache
+def _operations(options: type[BaseModel] | None, max_batch: int, *, described: bool) -> dict[str, dict[str, Any]]:
+    """The OpenAPI operation of each route, by its path; undescribed ones leave the input open."""
+    operation = partial(_operation, conversation_schema(options) if described else {}, max_batch)
+    stream = {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}
+    schema = {"application/json": {"schema": {"type": "object"}}}
+    return {
+        "invoke": operation({"application/json": {"schema": _INVOKED}}, InvokeBody),
+        "batch": operation({"application/json": {"schema": _BATCHED}}, BatchBody),
+        "stream": operation(stream, InvokeBody),
+        "stream_log": operation(stream, LogBody),
+        "stream_events": operation(stream, EventsBody),
+        "input_schema": operation(schema),
+        "output_schema": operation(schema),
+        "config_schema": operation(schema),
+        "playground/": operation({"text/html": {"schema": {"type": "string"}}}),
+    }
 
 
 def _operation(

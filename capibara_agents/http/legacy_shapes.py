@@ -39,7 +39,7 @@ def consensus_answer(answer: Answer, *, method: str, duration_s: float) -> dict[
     """The winner of a vote with the ballot it won.
 
     `consensus` is true when several models answered and were weighed; `selected_weight` is that of the winning
-    cluster's ballots, of `total_weight` cast. `responses` are all answers, of whoever was asked after a rejected vote too.
+    cluster's ballots, of `total_weight` cast. `responses` has everyone who was asked, after a rejected vote too.
     """
     candidate, ballot = answer.candidate, answer.ballot
     cluster = next((vote.cluster for vote in ballot.votes if vote.model == candidate.voter), None)

@@ -21,6 +21,7 @@ from tests.fakes import GEMMA, GPT, MISTRAL, PHI, QWEN, FakeFleet
 from tests.upstream import Scripted, serving
 
 KEY = "the-key-of-the-tests"
+INSTALL_LIMIT_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             yield Live(url, upstream)
 
 
+def _succeeds(command: list[str], folder: Path) -> bool:
+    """Whether an installation came to a good end; one that gets no answer does not."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
 @pytest.fixture(scope="session")
 def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Installs npm packages, `name@version`, into a folder of their own; skips where that cannot be done."""
@@ -78,8 +88,7 @@ def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         folder = tmp_path_factory.mktemp("npm")
         (folder / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
         command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
+        if not _succeeds(command, folder):
             pytest.skip(f"npm could not install {', '.join(packages)}")
         return folder
 
@@ -99,8 +108,7 @@ def python_packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
                 [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
                 [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *packages],
             ):
-                done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-                if done.returncode:
+                if not _succeeds(command, folder.parent):
                     pytest.skip(f"uv could not install {', '.join(packages)}")
             made[packages] = folder / "bin"
         return made[packages]

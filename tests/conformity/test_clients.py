@@ -17,7 +17,8 @@ import pytest
 from tests.conformity.conftest import KEY, Live
 
 PROGRAMS = Path(__file__).with_name("clients")
-LIMIT_S = 120
+LIMIT_S = 240
+pytestmark = pytest.mark.timeout(LIMIT_S + 600)
 DONE = {"models", "chat", "stream", "tools", "json", "errors"}
 
 
