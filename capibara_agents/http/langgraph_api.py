@@ -18,9 +18,8 @@ from starlette.responses import Response
 from capibara_agents.errors import BadQuestion
 from capibara_agents.http.house import House
 from capibara_agents.http.langgraph_runs import RunBody, RunStream, parts, read_run, schema_of_modes, wait
-from capibara_agents.http.langserve import while_connected
 from capibara_agents.http.langserve_encoding import encode, plain
-from capibara_agents.http.langserve_events import ClientGone
+from capibara_agents.http.langserve_events import ClientGone, while_connected
 
 GRAPH_ID = "capibara"
 # LangGraph names the assistant of a graph so.
@@ -113,7 +112,7 @@ def router(house: House) -> APIRouter:
         known(body.assistant_id)
         run = read_run(body, thread_id=None, standing=STANDING)
         try:
-            state = await while_connected(http, wait(parts(house.graph, run)))
+            state = await while_connected(http.receive, wait(parts(house.graph, run)))
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
         return _json(plain(state), run.location)

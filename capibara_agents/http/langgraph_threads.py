@@ -19,9 +19,8 @@ from capibara_agents.http.house import House
 from capibara_agents.http.langgraph_api import CLIENT_GONE, STANDING, known
 from capibara_agents.http.langgraph_runs import HistoryBody, Run, RunBody, RunStream, StateBody, parts, read_run, wait
 from capibara_agents.http.langgraph_states import checkpoint_of, state_of, thread_of
-from capibara_agents.http.langserve import while_connected
 from capibara_agents.http.langserve_encoding import encode, plain
-from capibara_agents.http.langserve_events import ClientGone
+from capibara_agents.http.langserve_events import ClientGone, while_connected
 from capibara_agents.runnable import read_messages
 from capibara_agents.threads import Thread
 
@@ -272,7 +271,7 @@ def router(house: House) -> APIRouter:
         run = await desk.begin(str(thread_id), body)
         source = desk.running(run, wait_for_others=body.multitask_strategy == "enqueue")
         try:
-            state = await while_connected(http, wait(source))
+            state = await while_connected(http.receive, wait(source))
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
         return _json(plain(state), run.location)

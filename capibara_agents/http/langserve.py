@@ -15,6 +15,7 @@ before its first event is an HTTP error, {"detail", "message", "code"}; one that
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -28,7 +29,6 @@ from importlib import resources
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-import anyio
 from fastapi import APIRouter
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
@@ -39,7 +39,7 @@ from starlette.responses import HTMLResponse, Response
 
 from capibara_agents.errors import CapibaraError
 from capibara_agents.http.langserve_encoding import encode
-from capibara_agents.http.langserve_events import ClientGone, EventStream, cancel_when_gone
+from capibara_agents.http.langserve_events import ClientGone, EventStream, while_connected
 from capibara_agents.http.langserve_input import check, conversation, conversation_schema, inlined
 from capibara_agents.http.langserve_request import (
     BatchBody,
@@ -146,7 +146,7 @@ class _Face:
     async def invoke(self, request: Request) -> Response:
         """Answer one input."""
         run = self._run(await read(request, InvokeBody), config_in_path(request))
-        output = await while_connected(request, self._answer(run))
+        output = await while_connected(request.receive, self._answer(run))
         metadata = {"run_id": run.id, "feedback_tokens": []}
         return Response(encode({"output": output, "metadata": metadata}), media_type="application/json")
 
@@ -157,7 +157,7 @@ class _Face:
         asked = [c.max_concurrency for c in (packed, *_list(body.config)) if c.max_concurrency]
         return_exceptions = isinstance(body.named, dict) and body.named.get("return_exceptions") is True
         limit = min([self._limits.concurrency, *asked])
-        output = await while_connected(request, self._answers(runs, limit, return_exceptions=return_exceptions))
+        output = await while_connected(request.receive, self._answers(runs, limit, return_exceptions=return_exceptions))
         ids = [run.id for run in runs]
         metadata = {"run_ids": ids, "responses": [{"run_id": run_id, "feedback_tokens": []} for run_id in ids]}
         return Response(encode({"output": output, "metadata": metadata}), media_type="application/json")
@@ -170,26 +170,25 @@ class _Face:
 
     async def _answers(self, runs: Sequence[_Run], limit: int, *, return_exceptions: bool) -> list[Any]:
         """The outputs in the order of the runs. The first failure cancels the others, unless it is an output too."""
-        outputs: list[Any] = [None] * len(runs)
-        failures: list[Refusal] = []
-        places = anyio.Semaphore(limit)
+        places = asyncio.Semaphore(limit)
 
-        async def one(index: int, run: _Run) -> None:
+        async def one(run: _Run) -> Any:
             async with places:
                 try:
-                    outputs[index] = await self._answer(run)
+                    return await self._answer(run)
                 except Refusal as refusal:
                     if not return_exceptions:
-                        failures.append(refusal)
-                        tasks.cancel_scope.cancel()
-                    outputs[index] = {"type": "error", "code": refusal.code, "message": refusal.message}
+                        raise
+                    return {"type": "error", "code": refusal.code, "message": refusal.message}
 
-        async with anyio.create_task_group() as tasks:
-            for index, run in enumerate(runs):
-                tasks.start_soon(one, index, run)
-        if failures:
-            raise failures[0]
-        return outputs
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(run)) for run in runs]
+        except* Refusal as refused:
+            failures = refused.exceptions
+        else:
+            return [task.result() for task in tasks]
+        raise failures[0]
 
     # ------------------------------------------------------------ streams
 
@@ -383,24 +382,6 @@ def _of_each(name: str, given: Any, count: int) -> list[Any]:
     if len(given) not in (0, count):
         raise invalid(name, message=f"There are {count} inputs and {len(given)} values of {name}.")
     return given or [None] * count
-
-
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The result of the work, which is cancelled when the client goes away: ClientGone then."""
-    done: list[T] = []
-    failed: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_when_gone, request.receive, tasks.cancel_scope)
-        try:
-            done.append(await work)
-        except Exception as error:  # noqa: BLE001  (raised again below, outside the group that would wrap it)
-            failed = error
-        tasks.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
-    if not done:
-        raise ClientGone
-    return done[0]
 
 
 @cache

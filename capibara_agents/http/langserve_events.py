@@ -6,29 +6,56 @@ first of them, or the first event, sends the response's head. What fails before 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 PING = b": ping\r\n\r\n"
 
+# How long a run may take to end its own tasks before it is told again.
+PATIENCE_S = 1.0
+
 Failure = Callable[[Exception], tuple[Response, bytes]]
+T = TypeVar("T")
 
 
 class ClientGone(Exception):
     """Nobody is left to answer to."""
 
 
-async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Wait for the client to go away, then cancel. The request's body must have been read."""
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
+    """The result of the work, which ends when the client goes away: ClientGone then. The body must have been read."""
+    task, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        gone.cancel()
+        await _called_off(task)
+
+
+async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()
+
+
+async def _called_off(task: asyncio.Future[Any]) -> None:
+    """Cancel a run until it has ended.
+
+    Once, and again only after a while. A run ends its own tasks while it is being cancelled; cancelled anew at each
+    step of that, as a cancel scope does it, it leaves them at work. One that waits for its own tasks instead
+    (stream_log does) would go on to its end after the first time.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=PATIENCE_S)
 
 
 class EventStream(Response):
@@ -56,20 +83,18 @@ class EventStream(Response):
         self._failure = failure
         self._prelude = frame("metadata", metadata) if metadata is not None else b""
         self._ping_s = ping_s
-        self._lock = anyio.Lock()
+        self._lock = asyncio.Lock()
         self._started = False
         self._sent_at = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run, and send what comes of it."""
-        # A task group and not a lone task.cancel(): a run that waits for its own tasks while it is being
-        # cancelled (stream_log does) would go on to its end.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_gone, receive, tasks.cancel_scope)
-            tasks.start_soon(self._ping, send)
+        pinging = asyncio.create_task(self._ping(send))
+        try:
             with suppress(ClientGone):
-                await self._send_all(scope, receive, send)
-            tasks.cancel_scope.cancel()
+                await while_connected(receive, self._send_all(scope, receive, send))
+        finally:
+            pinging.cancel()
 
     def framed(self, value: Any) -> bytes:
         """One value as an event."""
@@ -97,7 +122,7 @@ class EventStream(Response):
         while True:
             silence_s = time.monotonic() - self._sent_at
             if silence_s < self._ping_s:
-                await anyio.sleep(self._ping_s - silence_s)
+                await asyncio.sleep(self._ping_s - silence_s)
                 continue
             try:
                 await self._put(send, PING)

@@ -7,6 +7,13 @@ const url = `${process.argv[2]}/capibara`;
 const remote = new RemoteRunnable({ url, options: { timeout: 240000 } });
 const sampling = { max_tokens: 6, temperature: 0 };
 const ask = (text, options = {}) => ({ messages: [new HumanMessage(text)], sampling, ...options });
+// The grammar leaves one answer, whatever the model would have said.
+const forced = (word) => {
+  const properties = { said: { enum: [word] } };
+  const schema = { type: "object", properties, required: ["said"], additionalProperties: false };
+  const response_format = { type: "json_schema", json_schema: { name: "said", schema } };
+  return ask(ES, { sampling: { max_tokens: 64, temperature: 0, response_format } });
+};
 const ES = "¿Cuál es la capital de Perú?";
 const EN = "What is the capital of Peru?";
 const found = {};
@@ -29,19 +36,12 @@ const answer = await remote.invoke(ask(ES));
 found.invoke = { isMessage: answer instanceof AIMessage, content: answer.content };
 const roles = { messages: [{ role: "system", content: "Be brief." }, { role: "user", content: EN }], sampling };
 found.roles = (await remote.invoke(roles)).content;
-found.batch = (await remote.batch([ask(ES), ask(EN)])).map((message) => ({
-  content: message.content,
-  language: message.response_metadata.capibara.classification.language,
-}));
+found.batch = (await remote.batch([forced("uno"), forced("two")])).map((message) => JSON.parse(message.content).said);
 found.batchConfig = (await remote.batch([ask(ES), ask(EN)], [{ tags: ["a"] }, { tags: ["b"] }])).length;
 
-const pieces = await collected(await remote.stream(ask(ES)));
-const candidates = pieces[pieces.length - 1].response_metadata.capibara.candidates;
-found.stream = {
-  count: pieces.length,
-  content: pieces.map((piece) => piece.content).join(""),
-  said: candidates.map((candidate) => candidate.content),
-};
+const pieces = await collected(await remote.stream(forced("tres")));
+const streamed = pieces.map((piece) => piece.content).join("");
+found.stream = { count: pieces.length, said: JSON.parse(streamed).said };
 
 const events = await collected(remote.streamEvents(ask(ES), { version: "v2" }));
 found.events = {

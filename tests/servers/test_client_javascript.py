@@ -50,15 +50,14 @@ def test_invoke_and_batch(found: dict[str, Any]) -> None:
     assert found["invoke"]["isMessage"]
     assert found["invoke"]["content"].strip()
     assert found["roles"].strip()
-    assert len(found["batch"]) == found["batchConfig"] == 2
-    assert [answer["language"] for answer in found["batch"]] == ["es", "en"]
-    assert all(answer["content"].strip() for answer in found["batch"])
+    assert found["batchConfig"] == 2
+    assert found["batch"] == ["uno", "two"]
 
 
 def test_stream(found: dict[str, Any]) -> None:
     """Several pieces that add up to the answer."""
     assert found["stream"]["count"] > 2
-    assert found["stream"]["content"] in found["stream"]["said"]
+    assert found["stream"]["said"] == "tres"
 
 
 def test_stream_events_and_log(found: dict[str, Any]) -> None:
