@@ -1,4 +1,4 @@
-"""One connection: uvicorn's own, that is closed when a request's head is too large or does not arrive."""
+"""One connection: uvicorn's own, closed when a request's head is too large or late, and cut off when nobody reads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _ANSWER = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-def guarded(*, max_header_bytes: int, header_timeout_s: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol with limits on the head of a request, which its parser has none for."""
+def guarded(*, max_header_bytes: int, header_timeout_s: float, read_timeout_s: float) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with limits on the head of a request, which its parser has none for, and on its reader.
+
+    A reader who takes nothing of what waits for him for `read_timeout_s` loses the connection, whatever face he asked:
+    what answers him learns that he is gone, and his socket and his buffer are free.
+    """
 
     class Guarded(HttpToolsProtocol):
         _head_bytes = 0
         _in_head = True
         _alarm: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -24,7 +29,16 @@ def guarded(*, max_header_bytes: int, header_timeout_s: float) -> type[HttpTools
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._rest()
+            self._is_read()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._wait_for_reader()
+
+        def resume_writing(self) -> None:
+            self._is_read()
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             if self._in_head:
@@ -51,6 +65,22 @@ def guarded(*, max_header_bytes: int, header_timeout_s: float) -> type[HttpTools
 
         def _wait_for_head(self) -> None:
             self._alarm = self.loop.call_later(header_timeout_s, self._refuse, 408, b"Request Timeout")
+
+        def _wait_for_reader(self) -> None:
+            waiting = self.transport.get_write_buffer_size()
+            self._unread = self.loop.call_later(read_timeout_s, self._look_at_reader, waiting)
+
+        def _look_at_reader(self, before: int) -> None:
+            """Cut him off who has taken nothing; one who reads slowly goes on."""
+            if self.transport.get_write_buffer_size() < before:
+                self._wait_for_reader()
+            else:
+                self.transport.abort()
+
+        def _is_read(self) -> None:
+            if self._unread is not None:
+                self._unread.cancel()
+                self._unread = None
 
         def _rest(self) -> None:
             self._in_head = False

@@ -60,7 +60,11 @@ def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Ca
     app, settings = create_app(house=house), house.settings.server
     config = uvicorn.Config(
         app,
-        http=guarded(max_header_bytes=settings.max_header_bytes, header_timeout_s=settings.header_timeout_s),
+        http=guarded(
+            max_header_bytes=settings.max_header_bytes,
+            header_timeout_s=settings.header_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+        ),
         log_level="warning",
         access_log=False,
         server_header=False,

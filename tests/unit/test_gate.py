@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import httpx
 import pytest
@@ -303,10 +304,13 @@ async def test_nothing_new_begins_while_the_service_closes(house: FakeHouse) -> 
 # ---------------------------------------------------------------- connections
 
 
+LIMITED = guarded_connection(max_header_bytes=4096, header_timeout_s=0.5, read_timeout_s=0.5)
+
+
 @pytest.fixture
 def door(house: FakeHouse) -> Iterator[tuple[str, int]]:
     """The service on a port, with small limits on the head of a request."""
-    with serving(guarded(house), http=guarded_connection(max_header_bytes=4096, header_timeout_s=0.5)) as url:
+    with serving(guarded(house), http=LIMITED) as url:
         host, port = url.removeprefix("http://").split(":")
         yield host, int(port)
 
@@ -360,6 +364,70 @@ def test_a_stream_that_nobody_reads_is_cut_and_holds_nobody_up(house: FakeHouse)
             time.sleep(0.05)
         assert app.state.traffic.active == 0
         assert house.fleet.all_given_back
+
+
+LONG = say(*(f"{n} " * 4000 for n in range(40)))
+QUESTION = {"messages": [{"role": "user", "content": "hola"}]}
+UNREAD: dict[str, dict[str, object]] = {
+    "/capibara/stream": {"input": QUESTION},
+    "/capibara/stream_events": {"input": QUESTION},
+    "/runs/stream": {"assistant_id": "capibara", "input": QUESTION, "stream_mode": ["messages", "custom"]},
+    "/v1/responses": {"model": "capibara", "input": "hola", "stream": True},
+    "/v1/completions": {"model": "capibara", "prompt": "hola", "stream": True},
+    "/api/chat": {"message": "hola", "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", UNREAD)
+def test_a_reader_who_stops_is_cut_off_at_every_face(house: FakeHouse, path: str) -> None:
+    """His connection ends, nothing is under way any more, and the model is free."""
+    app = guarded(house, read_timeout_s=3600)  # (only the connection's own limit is at work here)
+    house.upstream.script(PHI, LONG)
+    with serving(app, send_buffer_bytes=4096, http=LIMITED) as url, socket.socket() as lazy:
+        sent(lazy, url, path, json.dumps(UNREAD[path]).encode())
+        assert lazy.recv(64).startswith(b"HTTP/1.1 200")
+        end = time.monotonic() + 60
+        while (app.state.traffic.active or not house.fleet.all_given_back) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert app.state.traffic.active == 0
+        assert house.fleet.all_given_back
+
+
+def test_a_large_page_that_nobody_reads_is_cut_off(house: FakeHouse) -> None:
+    """Its reader finds the connection broken off, not the whole of it waiting for him."""
+    with serving(guarded(house), send_buffer_bytes=4096, http=LIMITED) as url, socket.socket() as lazy:
+        whole = int(httpx.get(url + "/assets/mermaid.min.js", trust_env=False).headers["content-length"])
+        sent(lazy, url, "/assets/mermaid.min.js")
+        time.sleep(1.5)
+        assert len(heard(lazy)) < whole
+
+
+def test_a_slow_reader_is_not_cut_off() -> None:
+    """As long as he takes something between two looks; who takes nothing is."""
+    connection = LIMITED.__new__(LIMITED)
+    connection.transport = transport = MagicMock()
+    connection.loop = loop = MagicMock()
+    connection.flow = MagicMock()
+    transport.get_write_buffer_size.return_value = 100_000
+    connection.pause_writing()
+    for left in (90_000, 89_999, 50_000):
+        _, look, before = loop.call_later.call_args.args
+        transport.get_write_buffer_size.return_value = left
+        look(before)
+        transport.abort.assert_not_called()
+    _, look, before = loop.call_later.call_args.args
+    look(before)
+    transport.abort.assert_called_once()
+
+
+def sent(connection: socket.socket, url: str, path: str, body: bytes = b"") -> None:
+    """One request on a connection that takes little at a time."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = url.removeprefix("http://").split(":")
+    connection.connect((host, int(port)))
+    how = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    typed = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    connection.sendall(how.encode() + typed.encode() + body)
 
 
 def test_rest_begins_when_the_last_request_has_ended() -> None:
