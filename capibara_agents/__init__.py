@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from capibara_agents.version import __version__
+
 if TYPE_CHECKING:
     from capibara_agents.assembly import Capibara, build_graph
     from capibara_agents.chat_model import ChatCapibara
 
 __all__ = ["Capibara", "ChatCapibara", "__version__", "build_graph"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

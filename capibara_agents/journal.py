@@ -20,12 +20,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from capibara_agents import __version__
 from capibara_agents.errors import StoreError
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.stock import Stock
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
+from capibara_agents.version import __version__
 from capibara_agents.vote import Round, Tally, judged_round, tally_of_ballot
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("capibara_request_id", default=None)
