@@ -32,6 +32,7 @@ from capibara_agents.http import (
 from capibara_agents.http.gate import Gate
 from capibara_agents.http.house import House
 from capibara_agents.http.traffic import Traffic
+from capibara_agents.version import __version__
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -47,7 +48,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     settings = house.settings.server
     options: dict[str, Any] = {"lifespan": lifespan} if lifespan else {}
     app = FastAPI(
-        title="Capibara", version="0.1.0", description="Five local models, one answer.", **options, **NO_PAGES
+        title="Capibara", version=__version__, description="Five local models, one answer.", **options, **NO_PAGES
     )
     app.include_router(openai.router(house))
     app.include_router(completions.router(house))

@@ -6,8 +6,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from capibara_agents.version import __version__
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "capibara_agents"
@@ -119,3 +122,9 @@ def test_files_have_names_and_a_size() -> None:
             assert path.stem not in VAGUE, name
             if not name.startswith("tests/"):
                 assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 500, name
+
+
+def test_the_package_and_its_project_have_one_version() -> None:
+    """What is installed and what it says of itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__
