@@ -27,7 +27,6 @@ class Options:
         self.service_host: Any = typer.Option(None, help=text("cli.opt.service_host"))
         self.service_port: Any = typer.Option(None, help=text("cli.opt.service_port"))
         self.domain: Any = typer.Option(None, help=text("cli.opt.domain"))
-        self.exemplar_language: Any = typer.Option(None, help=text("cli.opt.exemplar_language"))
         self.origin: Any = typer.Option(None, help=text("cli.opt.origin"))
         self.folds: Any = typer.Option(5, min=2, help=text("cli.opt.folds"))
         self.report: Any = typer.Option(None, help=text("cli.opt.report"))

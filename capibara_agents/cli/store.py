@@ -22,7 +22,7 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     def add(
         content: str = typer.Argument(help=t("cli.arg.content")),
         domain: str = typer.Option(help=t("cli.opt.domain")),
-        language: str | None = o.exemplar_language,
+        language: str | None = typer.Option(None, help=t("cli.opt.exemplar_language")),
         complexity: float | None = typer.Option(None, help=t("cli.opt.complexity")),
         config: Path | None = o.config,
         as_json: bool = o.as_json,
@@ -35,7 +35,7 @@ def add_exemplars(app: typer.Typer, terminal: Terminal) -> None:
     @exemplars.command("list", help=t("cli.exemplars.list"))
     def list_exemplars(
         domain: str | None = o.domain,
-        language: str | None = o.exemplar_language,
+        language: str | None = typer.Option(None, help=t("cli.opt.only_language")),
         origin: str | None = o.origin,
         limit: int = typer.Option(20, min=0, max=1000, help=t("cli.opt.most")),
         offset: int = typer.Option(0, min=0, help=t("cli.opt.offset")),
