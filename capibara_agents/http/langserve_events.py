@@ -56,6 +56,9 @@ async def _called_off(task: asyncio.Future[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=PATIENCE_S)
+    if not task.cancelled():
+        # Looked at, or asyncio would log what it raised at last.
+        task.exception()
 
 
 class EventStream(Response):
