@@ -40,6 +40,12 @@ def test_the_shipped_vectors_are_those_of_this_embedder() -> None:
     assert float((expected * shipped).sum(axis=1).min()) > 0.99999
 
 
+def test_every_shipped_exemplar_has_its_vector_and_nothing_else_has() -> None:
+    """A failure means that exemplars were changed and `make vectors` was not run afterwards."""
+    exemplars = {digest(exemplar.content) for exemplar in shipped_exemplars()}
+    assert set(read(FILE, Embedder().version)) == exemplars
+
+
 def test_only_unknown_texts_are_embedded_and_the_order_is_kept(tmp_path: Path) -> None:
     """Case and accents do not count, as they do not for the embedder."""
     file, embedder = tmp_path / "some.npz", Counting()
