@@ -24,7 +24,7 @@ import numpy.typing as npt
 from capibara_agents.classify import DOMAINS
 from capibara_agents.embedder import Embedder
 from capibara_agents.evaluation.perturbation import typo
-from capibara_agents.exemplars import shipped_exemplars
+from capibara_agents.exemplars import content_version, shipped_exemplars
 from capibara_agents.features import SURFACE, Features, domain_evidence, structure, surface
 from capibara_agents.head import columns
 
@@ -172,6 +172,7 @@ def provenance(rows: list[Row]) -> dict[str, object]:
     return {
         "what": "Multinomial logistic regression: sentence vector, word evidence and surface of a question -> domain.",
         "command": "OPENBLAS_NUM_THREADS=1 python benchmarks/fit_head.py --data DIR",
+        "exemplars_version": content_version(shipped_exemplars(), EMBEDDER.version),
         "rows": dict(sorted(Counter(row.family for row in half).items())),
         "typing_errors": f"every row once more with one typing error, at {TYPO_WEIGHT} of its weight",
         "licences": {source: licence for source, (licence, _) in PERMISSIVE.items()},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from capibara_agents.embedder import DIMENSIONS
-from capibara_agents.exemplars import shipped_exemplars
+from capibara_agents.exemplars import content_version, shipped_exemplars
 from capibara_agents.features import SURFACE, Features, surface
 from capibara_agents.head import COLUMNS, DOMAINS, Head, columns
 
@@ -52,5 +52,5 @@ def test_its_provenance_is_beside_it() -> None:
     told = json.loads(folder.joinpath("PROVENANCE.json").read_text(encoding="utf-8"))
     assert {"what", "command", "rows", "licences", "seed", "penalty", "embedder"} <= set(told)
     assert set(told["licences"].values()) <= {"MIT", "Apache-2.0", "BSD-3-Clause"}
-    assert told["rows"]["own exemplars"] == len(shipped_exemplars())
+    assert told["exemplars_version"] == content_version(shipped_exemplars(), told["embedder"])
     assert len(folder.joinpath("head.npz").read_bytes()) < 200_000
