@@ -19,16 +19,22 @@ NOWHERE = "http://warm-up.invalid"
 
 
 def transport() -> httpx.AsyncHTTPTransport:
-    """httpx's transport over asyncio's streams, without connections kept open."""
+    """httpx's transport over asyncio's streams, without connections kept open; safe to share between event loops."""
     made = httpx.AsyncHTTPTransport(trust_env=False)
     # httpx has no argument for it.
-    made._pool = httpcore.AsyncConnectionPool(
-        # The fleet's slots are the limit; httpcore's own would be ten.
-        max_connections=None,
-        max_keepalive_connections=0,
-        network_backend=AsyncioBackend(),
-    )
+    made._pool = _Apart()
     return made
+
+
+class _Apart(httpcore.AsyncConnectionPool):
+    """A pool for each request: of one for all, the loops of several threads would take away each other's connections.
+
+    Its lock is none between threads, and it ends or hands on whatever connection it finds, also another loop's.
+    """
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        pool = httpcore.AsyncConnectionPool(max_keepalive_connections=0, network_backend=AsyncioBackend())
+        return await pool.handle_async_request(request)
 
 
 async def must_be_whole(response: Any) -> None:

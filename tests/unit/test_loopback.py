@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import httpcore
 import httpx
 import psutil
 import pytest
@@ -107,6 +109,31 @@ async def test_what_is_still_unsent_keeps_no_connection_open() -> None:
         called_off.set()
         await ended.wait()
     assert [one.status for one in sockets if one.status == psutil.CONN_ESTABLISHED] == []
+
+
+async def test_no_loop_touches_the_connections_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client in two threads: what looks through connections to end or reuse them sees those of one thread."""
+    seen: list[tuple[httpcore.AsyncConnectionPool, int]] = []
+    look = httpcore.AsyncConnectionPool._assign_requests_to_connections
+
+    def looks(pool: httpcore.AsyncConnectionPool) -> object:
+        seen.append((pool, threading.get_ident()))
+        return look(pool)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b"hola")
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(httpcore.AsyncConnectionPool, "_assign_requests_to_connections", looks)
+    http = client()
+    async with server(serve) as url:
+        there = await asyncio.to_thread(lambda: asyncio.run(http.get(url)))
+        here = await http.get(url)
+    assert (there.text, here.text) == ("hola", "hola")
+    assert len({thread for _, thread in seen}) == 2
+    assert all(len({thread for other, thread in seen if other is pool}) == 1 for pool, _ in seen)
 
 
 async def test_errors_are_httpxs_own() -> None:
