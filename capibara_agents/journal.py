@@ -256,6 +256,8 @@ class Journal:
         """Forget the vote of a request: what was said of it last does not tell who was right."""
         with self._door, self._table:
             self._table.execute("delete from rounds where request_id = ?", (request_id,))
+            # The next vote may take the number of this one.
+            self._table.execute("update weighed set rounds = ''")
 
     def add_round(self, request_id: str, played: Round) -> None:
         """Write down a vote whose truth is known; of a request the last word counts."""
@@ -319,7 +321,9 @@ class Journal:
 def _opened(file: Path) -> sqlite3.Connection:
     try:
         return _table(file)
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise  # another process is writing for long: the file is whole, and in use
         # Half a file, or none of ours. What it held can only be told about again.
         file.replace(file.with_name(file.name + ".damaged"))
         return _table(file)

@@ -283,6 +283,7 @@ class Learning:
 
     def _recall(self) -> bool:
         """Take up the weights that were written down; whether they are of the votes as they are now."""
+        generation = self._generation
         try:
             kept, now = self._journal.weighed(), self._journal.state_of_rounds()
             if kept is None:
@@ -293,7 +294,10 @@ class Learning:
         except Exception as error:  # noqa: BLE001  (what is damaged is learned again)
             log.warning("what was learned from votes could not be taken up: %s", type(error).__name__)
             return False
-        self._weights = weights
+        with self._learn:
+            if self._generation != generation:
+                return False
+            self._weights = weights
         return kept[0] == now
 
     def _weigh(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from capibara_agents import kept
 from capibara_agents.conversations import Conversations
-from capibara_agents.errors import BadQuestion
+from capibara_agents.errors import BadQuestion, StoreError
 from capibara_agents.http.app import build_app
 from capibara_agents.journal import FILE_NAME, Journal, Part, Run
 from capibara_agents.outcomes import Learner, Outcome
@@ -142,3 +144,15 @@ def test_an_unknown_kind_is_named() -> None:
     """With those there are."""
     with pytest.raises(BadQuestion, match=r"secrets.*exemplars"):
         kept.checked(["responses", "secrets"])
+
+
+def test_a_journal_that_another_process_writes_to_for_long_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole: moved away, all that it holds would be lost."""
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+        other.execute("begin exclusive")
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
+        with pytest.raises(StoreError, match="locked"):
+            Journal(tmp_path, keep=10)
+    assert not (tmp_path / f"{FILE_NAME}.damaged").exists()

@@ -175,6 +175,37 @@ def test_weights_of_votes_that_are_gone_or_of_none_are_not_taken_up(
         assert fourth.weights().learned
 
 
+def test_another_vote_under_the_number_of_a_dropped_one_is_learned_from(tmp_path: Path) -> None:
+    """There are as many votes as before, and the last one's number is the same."""
+    played = rounds(101, telling=True)
+    with closing(learning(tmp_path, played[:100])) as first:
+        weights = first.weights()
+        assert first._recall()
+        first._journal.drop_round("r99")
+        first._journal.add_round("r100", played[100])
+        assert first._recall() is False
+        assert first.weights() == weights
+
+
+def test_votes_that_are_forgotten_while_weights_are_taken_up_stay_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of them before does not count after."""
+    with closing(learning(tmp_path, rounds(100, telling=True))) as first:
+        assert first.weights().learned
+    with closing(learning(tmp_path)) as second:
+        read = second._journal.weighed
+
+        def meanwhile_forgotten() -> tuple[str, str] | None:
+            kept = read()
+            second.forget("votes")
+            return kept
+
+        monkeypatch.setattr(second._journal, "weighed", meanwhile_forgotten)
+        second.warm()
+        assert not second.weights().learned
+
+
 def test_what_was_undone_needs_twice_the_evidence(tmp_path: Path) -> None:
     """And a finding that does not hold is never applied; one that no longer does is taken out of use."""
     with closing(Learner(tmp_path)) as learner:
