@@ -88,6 +88,7 @@ class EventStream(Response):
         self._ping_s = ping_s
         self._lock = asyncio.Lock()
         self._started = False
+        self._ended = False
         self._sent_at = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +115,7 @@ class EventStream(Response):
             response, data = self._failure(error)
             async with self._lock:
                 if not self._started:
-                    self._started = True
+                    self._started = self._ended = True
                     await response(scope, receive, send)
                     return
             await self._put(send, frame("error", data), last=True)
@@ -122,7 +123,7 @@ class EventStream(Response):
             await self._put(send, frame("end"), last=True)
 
     async def _ping(self, send: Send) -> None:
-        while True:
+        while not self._ended:
             silence_s = time.monotonic() - self._sent_at
             if silence_s < self._ping_s:
                 await asyncio.sleep(self._ping_s - silence_s)
@@ -135,6 +136,9 @@ class EventStream(Response):
     async def _put(self, send: Send, body: bytes, *, last: bool = False) -> None:
         """Send one event, the head before the first. Raises ClientGone."""
         async with self._lock:
+            if self._ended:
+                return  # a ping that waited for its turn while the last event was on its way
+            self._ended = last
             try:
                 if not self._started:
                     self._started = True
