@@ -169,18 +169,19 @@ class ExemplarStore:
     @classmethod
     def _opened(cls, folder: Path, embedder: Embeds, exemplars: Sequence[Exemplar]) -> ExemplarStore:
         store = cls(_folder_client(folder), embedder)
-        is_new = not (store._collection.metadata or {}).get("shipped_version")
-        store._synchronise(exemplars)
-        store._copy = _copy_of(folder)
-        kept = _kept(store._copy) if is_new else ()
-        if store.merge(kept):
-            log.warning("%d exemplars of the user's were read back from %s.", len(kept), store._copy)
-        elif not store._copy.exists() and store.list(origin="user"):
-            store._keep()
-        store._probe()
         store._shared = reflection_of(folder)
-        store._is_owner = True
+        # Nobody else of this process writes, or copies what is written, until all of it is there.
         with store._shared.write:
+            is_new = not (store._collection.metadata or {}).get("shipped_version")
+            store._synchronise(exemplars)
+            store._copy = _copy_of(folder)
+            kept = _kept(store._copy) if is_new else ()
+            if store.merge(kept):
+                log.warning("%d exemplars of the user's were read back from %s.", len(kept), store._copy)
+            elif not store._copy.exists() and store.list(origin="user"):
+                store._keep()
+            store._probe()
+            store._is_owner = True
             store._reflect()
         return store
 

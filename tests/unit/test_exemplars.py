@@ -6,7 +6,9 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +293,27 @@ def test_the_module_does_not_load_chroma() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_nobody_adds_while_another_store_of_the_folder_is_brought_up_to_date(tmp_path: Path) -> None:
+    """The shipped ones are gone for a moment then, and their ids are not free."""
+    with closing(ExemplarStore.open(tmp_path, FakeEmbedder(), shipped=SHIPPED)) as first:
+        outcomes: list[object] = []
+
+        def add() -> None:
+            try:
+                outcomes.append(first.add([MINE.model_copy(update={"id": SHIPPED[0].id})]))
+            except BadQuestion as error:
+                outcomes.append(error.param)
+
+        adding = threading.Thread(target=add)
+
+        class Meanwhile(FakeEmbedder):
+            def embed_many(self, texts: Sequence[str]) -> Vector:
+                adding.start()
+                adding.join(0.5)
+                return super().embed_many(texts)
+
+        with closing(ExemplarStore.open(tmp_path, Meanwhile(), shipped=SHIPPED[:20])):
+            adding.join(60)
+            assert outcomes == ["id"]
