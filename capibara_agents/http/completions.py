@@ -33,7 +33,7 @@ class CompletionBody(BaseModel):
 
     model: str
     prompt: str | list[Any]
-    stream: bool = False
+    stream: bool | None = False
     stream_options: wire.StreamOptions | None = None
     echo: bool = False
     n: Whole | None = Field(None, ge=1)

@@ -49,7 +49,7 @@ class ChatBody(BaseModel):
 
     messages: Annotated[list[dict[str, Any]], WithJsonSchema(chat_schemas.MESSAGES)] = Field(min_length=1)
     model: str
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Whole | None = Field(None, ge=1)
     stop: str | list[str] | None = None

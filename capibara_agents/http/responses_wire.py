@@ -44,7 +44,7 @@ class ResponseBody(BaseModel):
     input: str | list[dict[str, Any]]
     model: str
     instructions: str | None = None
-    stream: bool = False
+    stream: bool | None = False
     store: bool | None = None
     previous_response_id: str | None = None
     max_output_tokens: Whole | None = Field(None, ge=1)

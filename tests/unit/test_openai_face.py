@@ -109,6 +109,21 @@ async def test_a_whole_number_may_be_written_with_a_point(house: FakeHouse) -> N
     assert house.upstream.requests[-1]["max_tokens"] == 64
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "¿Qué tal?"}]}),
+        ("/v1/completions", {"prompt": "¿Qué tal?"}),
+        ("/v1/responses", {"input": "¿Qué tal?"}),
+    ],
+)
+async def test_a_stream_of_null_is_none(house: FakeHouse, path: str, asked: dict[str, Any]) -> None:
+    """As OpenAI's description of its own faces has it."""
+    house.upstream.otherwise = SPANISH
+    got = await post(app_of(house), path, {"model": "capibara", "stream": None, **asked}).done()
+    assert (got.status, got.headers["content-type"]) == (200, "application/json")
+
+
 async def test_tool_calls_come_back(house: FakeHouse) -> None:
     """In OpenAI's shape, without content."""
     models = tuple(s.model_copy(update={"calls_tools": True}) for s in house.settings.models)
