@@ -395,10 +395,18 @@ def test_a_reader_who_stops_is_cut_off_at_every_face(house: FakeHouse, path: str
 
 def test_a_large_page_that_nobody_reads_is_cut_off(house: FakeHouse) -> None:
     """Its reader finds the connection broken off, not the whole of it waiting for him."""
-    with serving(guarded(house), send_buffer_bytes=4096, http=LIMITED) as url, socket.socket() as lazy:
+    lost = threading.Semaphore(0)
+
+    class Watched(LIMITED):  # type: ignore[valid-type, misc]
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.release()
+
+    with serving(guarded(house), send_buffer_bytes=4096, http=Watched) as url, socket.socket() as lazy:
         whole = int(httpx.get(url + "/assets/mermaid.min.js", trust_env=False).headers["content-length"])
+        assert lost.acquire(timeout=60)
         sent(lazy, url, "/assets/mermaid.min.js")
-        time.sleep(1.5)
+        assert lost.acquire(timeout=60)
         assert len(heard(lazy)) < whole
 
 
