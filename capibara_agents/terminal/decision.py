@@ -11,6 +11,7 @@ from rich.text import Text
 
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.respondent import Said, tokens_per_second
+from capibara_agents.types import voter_of
 
 ANSWER_CHARS = 60
 Rows = Sequence[tuple[str, str]]
@@ -125,7 +126,7 @@ def asked_table(trace: Mapping[str, Any], terminal: Terminal) -> Table:
     table.add_column(t("vote.said"), overflow="fold")
     for said in trace["candidates"]:
         text = t("vote.absent", reason=said["error"]) if said["error"] else clipped(said["content"])
-        table.add_row(str(said["attempt"]), said["model"], Text(text))
+        table.add_row(str(said["attempt"]), voter_of(said["model"], said["sample"]), Text(text))
     return table
 
 

@@ -28,6 +28,7 @@ def candidate(model: str, content: str = "Madrid.", *, tokens: int = 11, wait_ms
     return {
         "model": model,
         "attempt": 1,
+        "sample": 1,
         "content": content,
         "error": None,
         "usage": {"prompt_tokens": 7, "completion_tokens": tokens},
@@ -178,7 +179,7 @@ def test_a_ballot_as_a_table(
 def test_a_vote_that_did_not_decide_is_not_shown_as_one(settings: Settings, answers: Answers, capsys: Capture) -> None:
     """Somebody answered alone in the end; who was asked before, and what of it, is shown."""
     first = candidate(PHI, "[b]no")
-    dead = {**candidate(QWEN, ""), "error": "model_crashed"}
+    dead = {**candidate(PHI, ""), "sample": 2, "error": "model_crashed"}
     last = {**candidate(MISTRAL, "Sí."), "attempt": 2}
     answers(
         said(MISTRAL, candidates=[first, dead, last], verdict={**said().trace["verdict"], "candidate": f"2:{MISTRAL}"})
@@ -186,7 +187,7 @@ def test_a_vote_that_did_not_decide_is_not_shown_as_one(settings: Settings, answ
     consensus.run(settings, consensus.Election("x"), Terminal("en"), as_json=False)
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert f"No vote decided this: {MISTRAL} answered alone." in shown
-    assert shown[-3:] == [f"1 {PHI} [b]no", f"1 {QWEN} no answer: model_crashed", f"2 {MISTRAL} Sí."]
+    assert shown[-3:] == [f"1 {PHI} [b]no", f"1 {PHI}#2 no answer: model_crashed", f"2 {MISTRAL} Sí."]
 
 
 @pytest.mark.parametrize("wrong", [{"voting": "loud"}, {"voters": ["nobody"]}, {"max_voters": 9}, {"max_tokens": 0}])
