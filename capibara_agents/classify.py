@@ -51,7 +51,7 @@ THOROUGH = 0.7
 EXPLAINED: tuple[Domain, ...] = ("factual_qa", "other")
 # Beside a fitted head, which has seen the features itself, neighbours and features count for less, and least of all
 # what a text does not show.
-BESIDE_HEAD = 0.8
+BESIDE_HEAD = 0.7
 SHOWN_BESIDE_HEAD, UNSHOWN_BESIDE_HEAD = 0.8, 0.2
 HEAD_TEMPERATURE = 1.2
 
