@@ -6,18 +6,17 @@ Everything is made when it is first needed, and nothing at import.
 from __future__ import annotations
 
 import atexit
-import gc
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from capibara_agents import planning
+from capibara_agents import garbage, planning
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from capibara_agents.graphs.capibara import Graph, Services
 
 RELOAD_LIMIT_S = 10.0
-# New objects before the collector looks at them in the middle of an answer; a question makes about 900, Python's own
-# limit is 700. So many take it 4 ms at a time.
-COLLECTED_AFTER = 5_000
 
 
 def for_this_machine(settings: Settings) -> Settings:
@@ -275,18 +271,12 @@ def create_app(settings: Settings | None = None, *, house: House | None = None) 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        thresholds = gc.get_threshold()
         try:
             house.warm()
-            # What is here now stays: the collector need not look at a million objects again at every full round.
-            gc.collect()
-            gc.freeze()
-            # What a question leaves behind is looked at after its answer, not during the next; under load, by number.
-            app.state.traffic.at_rest = partial(gc.collect, 1)
-            gc.set_threshold(COLLECTED_AFTER, *thresholds[1:])
-            yield
+            with garbage.put_off():
+                app.state.traffic.at_rest = garbage.collect_of_a_question
+                yield
         finally:
-            gc.set_threshold(*thresholds)
             if "threads" in house.__dict__:
                 await house.threads.close()
             house.close()
