@@ -25,8 +25,7 @@ from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.stock import Stock
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
-from capibara_agents.version import __version__
-from capibara_agents.vote import Round, Tally, judged_round, tally_of_ballot
+from capibara_agents.vote import Round, Tally, judged_round, learning_method, tally_of_ballot
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("capibara_request_id", default=None)
 """The id of the request that is being answered, set by the face that it came through."""
@@ -285,12 +284,16 @@ class Journal:
     def keep_weighed(self, rounds: str, weights: str) -> None:
         """Write down what was learned from votes, and in which state they were, see `state_of_rounds`."""
         with self._door, self._table:
-            self._table.execute("insert or replace into weighed values (1, ?, ?, ?)", (__version__, rounds, weights))
+            self._table.execute(
+                "insert or replace into weighed values (1, ?, ?, ?)", (learning_method(), rounds, weights)
+            )
 
     def weighed(self) -> tuple[str, str] | None:
-        """What was learned from votes and their state then; None when nothing was, or by another version."""
+        """What was learned from votes and their state then; None when nothing was, or by another method."""
         with self._door, closing(self._table.cursor()) as cursor:
-            row = cursor.execute("select rounds, weights from weighed where version = ?", (__version__,)).fetchone()
+            row = cursor.execute(
+                "select rounds, weights from weighed where version = ?", (learning_method(),)
+            ).fetchone()
         return None if row is None else (row[0], row[1])
 
     def stock(self, part: Table) -> Stock:

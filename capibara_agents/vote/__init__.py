@@ -10,9 +10,11 @@ sureness.py  what a voter's own log-probabilities say, where it has been shown
 traits.py    what an answer looks like in the light of its question
 weights.py   what each voter's word is worth, learned from recorded votes; fitting.py and stopping.py do the sums
 recorded.py  recorded votes out of judged ballots
+method.py    which method of learning weights are of
 """
 
 from capibara_agents.vote.ballot import NOTHING_RUN, Matter, Runs, count, deciding, pass_through, said, words
+from capibara_agents.vote.method import learning_method
 from capibara_agents.vote.policy import admit, next_voter, prior_weights, schedule
 from capibara_agents.vote.recorded import judged_round, tally_of_ballot
 from capibara_agents.vote.samples import sampled, samples_that_pay, with_samples
@@ -39,6 +41,7 @@ __all__ = [
     "judged_round",
     "learn",
     "learn_sureness",
+    "learning_method",
     "next_voter",
     "pass_through",
     "prior_weights",
