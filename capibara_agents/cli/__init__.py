@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from capibara_agents import garbage
 from capibara_agents.cli.evaluation import add_evaluation
 from capibara_agents.cli.inspection import add_inspection
 from capibara_agents.cli.models import add_engine, add_models
@@ -26,7 +27,9 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `capibara`. Exit status 0 done, 1 failed, 2 wrong use."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        garbage.of_a_program()
+        arguments = sys.argv[1:]
     language = _language(arguments)
     try:
         command = reword(typer.main.get_command(build(language)), language)

@@ -44,6 +44,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "too_many_requests": (429, "rate_limit_error"),
     "overloaded": (503, "server_error"),
     "closing": (503, "server_error"),
+    "starting": (503, "server_error"),
     "invalid_api_key": (401, "authentication_error"),
     "origin_not_allowed": (403, "permission_error"),
     "model_loading": (503, "server_error"),

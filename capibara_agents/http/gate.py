@@ -18,12 +18,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.errors import internal, respond
-from capibara_agents.http.traffic import Traffic
+from capibara_agents.http.traffic import Refused, Traffic, closing
 from capibara_agents.journal import REQUEST_ID
 from capibara_agents.settings import HASHED, ServerSettings
 
 # Pages without data, and what they are made of: what they call asks for the key.
 OPEN_PATHS = frozenset({"/health/live", "/capibara/playground/", "/docs", "/openapi.json", "/graph"})
+# What can be told before what answers is there; the terminal finds a service that starts by its models.
+NEEDS_NOTHING = (OPEN_PATHS - {"/graph"}) | {"/v1/models"}
 OPEN_FOLDER = "/assets/"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -83,6 +85,7 @@ class Gate:
 
         try:
             with self._admission(scope, headers):
+                await self._begun(scope["path"])
                 await self._app(scope, self._counted(receive), tagged)
         except CapibaraError as refusal:
             await respond(refusal)(scope, receive, tagged)
@@ -108,6 +111,16 @@ class Gate:
         if scope["method"] in SAFE_METHODS:
             return nullcontext()
         return self._traffic.admitted(given if self._key_hashes else b"")
+
+    async def _begun(self, path: str) -> None:
+        """Wait until there is what answers. Refused: to who asks whether there is, and when there will be none."""
+        if self._traffic.begun.is_set() or path in NEEDS_NOTHING or path.startswith(OPEN_FOLDER):
+            return
+        if path == "/health/ready":
+            raise Refused("starting", "The service is starting; requests wait until it can answer them.", 1)
+        await self._traffic.begun.wait()
+        if self._traffic.closing:
+            raise closing()
 
     def _knows(self, given: bytes) -> bool:
         # All are compared, so that the time taken says nothing about which one matched.

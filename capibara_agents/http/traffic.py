@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
@@ -25,6 +26,11 @@ class Refused(ModelError):
         self.reason = code
 
 
+def closing() -> Refused:
+    """What is said to those who come too late."""
+    return Refused("closing", "The service is closing; answers under way are finished first.", 10)
+
+
 @dataclass
 class _Use:
     """One caller's: a bucket of requests that fills again over a minute, and what is under way."""
@@ -44,6 +50,9 @@ class Traffic:
         self.active = 0
         self.closing = False
         """Set once: what is under way ends, nothing new begins."""
+        self.begun = asyncio.Event()
+        """Clear while the house is not warm yet: what needs it waits at the gate."""
+        self.begun.set()
         self.at_rest: Callable[[], object] = lambda: None
         """Called when nothing is under way any more; nobody waits for it but who comes next."""
 
@@ -80,7 +89,7 @@ class Traffic:
     def _check(self, use: _Use) -> None:
         limits = self._limits
         if self.closing:
-            raise Refused("closing", "The service is closing; answers under way are finished first.", 10)
+            raise closing()
         if limits.requests_at_once is not None and use.active >= limits.requests_at_once:
             message = f"This key has {use.active} requests under way, which is its limit."
             raise Refused("too_many_requests", message, BUSY_RETRY_S)

@@ -157,9 +157,14 @@ class Here:
         self._warm = False
 
     def prepare(self) -> None:
+        self._prepare(lambda: None)
+
+    def _prepare(self, meanwhile: Callable[[], None]) -> None:
         if not self._warm:
             # Before the clock runs: what Python imports is no part of a model's time.
-            self._house.warm()
+            self._house.warm_deciding()
+            meanwhile()
+            self._house.warm_answering()
             self._warm = True
 
     def ask(
@@ -174,7 +179,8 @@ class Here:
         turns = read_messages(list(messages))
         if request.model not in VIRTUAL_MODELS:
             self._house.settings.spec(request.model)  # an unknown one is said before anything is loaded
-        self.prepare()
+        # Its server loads while this process imports what asks it.
+        self._prepare(lambda: self._house.foresee(turns, request))
         if on_progress is None:
             return self._runner.run(self._watched(turns, request, on_text, lambda _: None))
         end = self._house.fleet.listen(lambda snapshot: self._loading(snapshot, on_progress))

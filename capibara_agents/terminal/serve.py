@@ -46,18 +46,25 @@ def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] |
     try:
         # Opened before uvicorn runs, which would tell a taken data folder as a stack trace.
         with House(settings) as house:
-            house.warm()
+            _ = house.fleet
             server = _serve(house, listener, terminal, reread)
     finally:
         listener.close()
-    if not server.announced:
+    if server.failure is not None:
+        raise server.failure
+    if not server.started:
         raise CapibaraError("The service did not start; the reason stands above.")
 
 
 def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Callable[[], Settings] | None) -> _Server:
     """Runs until a signal has stopped it in good order."""
     host, port = listener.getsockname()[:2]
-    app, settings = create_app(house=house), house.settings.server
+    settings = house.settings.server
+
+    def begun(failure: Exception | None) -> None:
+        server.begin(failure)
+
+    app = create_app(house=house, begun=begun)
     config = uvicorn.Config(
         app,
         http=guarded(
@@ -81,7 +88,7 @@ def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Ca
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Says where it answers once it does; it listens before."""
 
     def __init__(
         self, config: uvicorn.Config, settings: Settings, terminal: Terminal, url: str, traffic: Traffic
@@ -91,7 +98,7 @@ class _Server(uvicorn.Server):
         self._settings, self._terminal, self._url = settings, terminal, url
         self._drained_by_s: float | None = None
         self._signal: int = signal.SIGTERM
-        self.announced = False
+        self.failure: Exception | None = None
         self.on_hangup: Callable[[], None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -111,15 +118,18 @@ class _Server(uvicorn.Server):
             super().handle_exit(self._signal, None)
         return await super().on_tick(counter)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.announced = True
-            _announce(self._settings, self._terminal, self._url)
-            if self.on_hangup is not None:
-                loop = asyncio.get_running_loop()
-                # In a thread: files are read and the engine is asked, which takes longer than a loop may stand still.
-                loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self.on_hangup)
+    def begin(self, failure: Exception | None) -> None:
+        """All is there that answers, or it cannot be."""
+        if failure is not None:
+            self.failure, self.should_exit = failure, True
+            return
+        if self.should_exit:
+            return
+        _announce(self._settings, self._terminal, self._url)
+        if self.on_hangup is not None:
+            loop = asyncio.get_running_loop()
+            # In a thread: files are read and the engine is asked, which takes longer than a loop may stand still.
+            loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self.on_hangup)
 
 
 def _reload(house: House, reread: Callable[[], Settings], terminal: Terminal) -> None:
