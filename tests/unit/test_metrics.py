@@ -98,7 +98,7 @@ def test_a_run_that_cannot_be_counted_hurts_nobody(house: FakeHouse, broken: obj
 def test_the_time_since_the_start_counts_from_the_start(settings: Settings) -> None:
     """The house makes what counts when it is warmed, before anybody asks."""
     house = House(settings)
-    for part in ("embedder", "classifier", "learning", "models", "graph"):
+    for part in ("embedder", "exemplars", "classifier", "learning", "models", "graph"):
         house.__dict__[part] = MagicMock()
     house.warm()
     assert "metering" in house.__dict__
