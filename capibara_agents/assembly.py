@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from capibara_agents import garbage, language, planning
+from capibara_agents.affinity import Affinity
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
 from capibara_agents.conversations import Conversations
@@ -40,9 +41,10 @@ from capibara_agents.runtime.cpu import read_cpu
 from capibara_agents.runtime.engine import find_engine
 from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.runtime.reload import Difference
-from capibara_agents.runtime.tuning import tuned_settings
+from capibara_agents.runtime.tuning import prefill_speeds, tuned_settings
 from capibara_agents.settings import Settings
 from capibara_agents.spelling import Spelling
+from capibara_agents.templates import apply as apply_template
 from capibara_agents.threads import Threads
 from capibara_agents.types import Classification, Language, Plan, Request
 
@@ -114,7 +116,8 @@ class House:
 
     @cached_property
     def models(self) -> Models:
-        return Models(self.fleet, load_wait_s=self.settings.runtime.load_wait_s)
+        affinity = Affinity(prefill_speeds(self.settings, read_cpu(), find_engine(self.settings).version))
+        return Models(self.fleet, load_wait_s=self.settings.runtime.load_wait_s, affinity=affinity)
 
     @cached_property
     def cores(self) -> int:
@@ -153,7 +156,7 @@ class House:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        situation = self._situation(self.classifier.classify(messages, request.sampling), request)
+        situation = self._situation(self.classifier.classify(messages, request.sampling), messages, request)
         return situation.classification, self._plan(situation)
 
     def explain(
@@ -161,14 +164,24 @@ class House:
     ) -> dict[str, Any]:
         """As `decide`, as JSON with what spoke for it; the reason in the question's language unless one is given."""
         reading = self.classifier.read(messages, request.sampling)
-        situation = self._situation(reading.classification, request)
+        situation = self._situation(reading.classification, messages, request)
         plan = self._plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
 
-    def _situation(self, classification: Classification, request: Request) -> Situation:
-        fleet, expected = self.fleet.snapshot(), self.learning.expect(classification)
+    def _situation(
+        self, classification: Classification, messages: Sequence[BaseMessage], request: Request
+    ) -> Situation:
+        fleet, affinity = self.fleet.snapshot(), self.models.affinity
+        sent = apply_template(request.template, messages, classification.reply_language)
         return planning.situation_of(
-            classification, request, self.settings, fleet, expectations=expected, learned=self.learning.weights()
+            classification,
+            request,
+            self.settings,
+            fleet,
+            expectations=self.learning.expect(classification),
+            learned=self.learning.weights(),
+            read_tokens=affinity.read(sent, request.sampling, fleet),
+            prefill_per_s=affinity.speeds(),
         )
 
     def _plan(self, situation: Situation) -> Plan:

@@ -26,6 +26,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from pydantic import ConfigDict
 
+from capibara_agents.affinity import Affinity, Turn
 from capibara_agents.config import prepare_libraries
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
 from capibara_agents.loopback import NOWHERE
@@ -64,9 +65,10 @@ class Inquiry:
 class Models:
     """Asks the models of a fleet through LiteLLM's Router."""
 
-    def __init__(self, fleet: Fleet, *, load_wait_s: float) -> None:
+    def __init__(self, fleet: Fleet, *, load_wait_s: float, affinity: Affinity | None = None) -> None:
         self._fleet = fleet
         self._load_wait_s = load_wait_s
+        self.affinity = affinity or Affinity()
         self._known: dict[str, Endpoint] = {}
         self._chats: dict[str, FleetChat] = {}
         self._clients: dict[str, Any] = {}
@@ -119,6 +121,9 @@ class Models:
                 raise
             except Exception as error:  # noqa: BLE001  (LiteLLM's and openai's errors share no base class)
                 _translate(error, spec)
+            finally:
+                # Also what was broken off has been read.
+                self.affinity.answered(answer.turn(), endpoint)
 
     def _chat(self, spec: ModelSpec) -> FleetChat:
         """The model's chat model; it keeps nothing of a question, and making one takes a millisecond."""
@@ -388,6 +393,19 @@ class _Assembly:
             self.usage = _usage(chunk.usage_metadata)
         if said_something and self.on_delta is not None:
             self.on_delta(delta)
+
+    def turn(self) -> Turn:
+        """What has come so far, for what is remembered of who has read what."""
+        return Turn(
+            model=self.inquiry.spec.id,
+            messages=self.inquiry.messages,
+            sampling=self.inquiry.sampling,
+            first_s=None if self.first_s is None or self.claimed_s is None else self.first_s - self.claimed_s,
+            usage=self.usage,
+            content="".join(self.content),
+            tool_calls=_tool_calls(self.tool_chunks),
+            has_reasoned=bool(self.reasoning),
+        )
 
     def candidate(self, error: CapibaraError | None = None, code: str | None = None) -> Candidate:
         """What has come so far, as a value."""

@@ -89,6 +89,7 @@ def explain(classification: Classification, plan: Plan, language: Language) -> d
         "neighbours": [{"id": n.id, "score": round(n.score, 4), "domain": n.domain} for n in classification.neighbours],
         "reason": sentence(plan.reason.code, language, **plan.reason.values),
         "reason_code": plan.reason.code,
+        "read_tokens": dict(plan.read_tokens),
     }
 
 

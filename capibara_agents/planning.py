@@ -18,6 +18,8 @@ def situation_of(
     *,
     expectations: Mapping[str, Expectation],
     learned: VoteWeights,
+    read_tokens: Mapping[str, int] | None = None,
+    prefill_per_s: Mapping[str, float] | None = None,
 ) -> route.Situation:
     """All that a plan depends on, with the voters whose vote is expected to beat the best of them.
 
@@ -32,6 +34,8 @@ def situation_of(
         fleet=fleet,
         expectations=expectations,
         admitted=admitted if learned.knows(admitted) else (),
+        read_tokens=read_tokens or {},
+        prefill_per_s=prefill_per_s or {},
     )
 
 

@@ -194,6 +194,9 @@ class Plan(Value):
     attempt: int = Field(1, ge=1)
     first_choice: str = Field(description="The model, or the first voter, of attempt 1.")
     reason: Reason
+    read_tokens: dict[str, int] = Field(
+        default_factory=dict, description="Model -> tokens of this conversation that its server holds already."
+    )
 
 
 # ---------------------------------------------------------------- generate
@@ -381,6 +384,7 @@ class ModelStatus(Value):
     error: str | None = Field(None, description="One sentence: why it failed.")
     permanent: bool = Field(False, description="A failure that a restart cannot mend.")
     stand_in: bool = False
+    generation: int = Field(0, description="Of its latest server, as in `Endpoint`.")
 
 
 class FleetSnapshot(Value):
@@ -398,6 +402,14 @@ class FleetSnapshot(Value):
         raise KeyError(model_id)
 
 
+class Keeps(Value):
+    """How much a server keeps of the prompts that it has read, beside the one it is at."""
+
+    slots: int = Field(1, ge=1, description="Each holds the last one that was read in it.")
+    tokens: int = Field(0, ge=0, description="Room for others in its cache in memory.")
+    prompt_tokens: int = Field(0, ge=0, description="What each takes of that room beside its own tokens.")
+
+
 class Endpoint(Value):
     """Where a claimed model answers. Valid while the claim is held."""
 
@@ -405,6 +417,7 @@ class Endpoint(Value):
     url: str = Field(description="http://127.0.0.1:PORT, without /v1.")
     api_key: str = Field(repr=False)
     generation: int = Field(description="Grows with each start of the server: a new process, a new endpoint.")
+    keeps: Keeps = Keeps()
 
 
 class Fleet(Protocol):

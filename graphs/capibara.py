@@ -34,6 +34,7 @@ from capibara_agents import planning
 from capibara_agents import route as routing
 from capibara_agents import verify as checking
 from capibara_agents import vote as voting
+from capibara_agents.affinity import takes_long
 from capibara_agents.classify import Classifier
 from capibara_agents.embedder import Embedder
 from capibara_agents.graphs.aside import BRIEF_CHARS, SHORT, aside, in_thread
@@ -167,13 +168,20 @@ class Nodes:
             # Learned at the first call, out of all recorded votes.
             learned = await aside(not self._has_weights, services.weights)
             self._has_weights = True
+            fleet, affinity = services.fleet.snapshot(), services.models.affinity
+            request, classification = _request(runtime), state["classification"]
+            # As it will be sent.
+            messages = apply_template(request.template, state["messages"], classification.reply_language)
+            is_long = takes_long(messages)
             situation = planning.situation_of(
-                state["classification"],
-                _request(runtime),
+                classification,
+                request,
                 services.settings,
-                services.fleet.snapshot(),
-                expectations=services.expect(state["classification"]),
+                fleet,
+                expectations=services.expect(classification),
                 learned=learned,
+                read_tokens=await aside(is_long, affinity.read, messages, request.sampling, fleet),
+                prefill_per_s=affinity.speeds(),
             )
             plan = planning.first_plan(situation, learned, services.cores)
         else:

@@ -10,6 +10,7 @@ import psutil
 
 from capibara_agents.runtime.gguf import Gguf
 from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.types import Keeps
 
 GIB = 2**30
 MIB = 2**20
@@ -88,6 +89,19 @@ def prompt_cache_bytes(spec: ModelSpec) -> int:
         if flag in ("--cache-ram", "-cram") and value.isdigit():
             return int(value) * MIB
     return PROMPT_CACHE_BYTES
+
+
+def keeps(spec: ModelSpec, gguf: Gguf) -> Keeps:
+    """How much of earlier prompts its server keeps: with each go its layers' windows, and the copies of those."""
+    full, windowed = _layers(gguf)
+    token_bytes = max(1.0, full * _token_bytes(spec, gguf))
+    window = min(spec.context_tokens, gguf.number("attention.sliding_window"))
+    beside_bytes = windowed * window * _token_bytes(spec, gguf) * (1 + CONTEXT_CHECKPOINTS)
+    return Keeps(
+        slots=spec.slots,
+        tokens=int(prompt_cache_bytes(spec) / token_bytes),
+        prompt_tokens=int(beside_bytes / token_bytes),
+    )
 
 
 def is_repacked(gguf: Gguf, rearranged: Collection[str]) -> bool:

@@ -19,7 +19,7 @@ from capibara_agents.runtime.server import Server
 from capibara_agents.runtime.watch import Watch
 from capibara_agents.runtime.weights import LocalFiles
 from capibara_agents.settings import ModelSpec
-from capibara_agents.types import Endpoint, ModelStatus, ServerState
+from capibara_agents.types import Endpoint, Keeps, ModelStatus, ServerState
 
 # How fast weights are read, for the first guess of a load's length; measured loads replace it.
 GUESSED_BYTES_PER_S = 500e6
@@ -82,6 +82,7 @@ class Prepared:
     shape: str = ""
     """Under which name its memory is remembered."""
     repacked: bool = False
+    keeps: Keeps = field(default_factory=Keeps)
 
 
 @dataclass(eq=False)
@@ -196,7 +197,13 @@ class Model:
         """Where its server answers; None while it has no address."""
         if self.server is None or not self.server.url:
             return None
-        return Endpoint(model_id=self.id, url=self.server.url, api_key=self.api_key, generation=self.generation)
+        return Endpoint(
+            model_id=self.id,
+            url=self.server.url,
+            api_key=self.api_key,
+            generation=self.generation,
+            keeps=self.prepared.keeps if self.prepared else Keeps(),
+        )
 
     def become(self, spec: ModelSpec, *, restart: bool) -> None:
         """Takes a new configuration; `restart`: a server that runs has to go, but not before its answers are given."""
@@ -298,4 +305,5 @@ class Model:
             error=self.error,
             permanent=self.permanent,
             stand_in=self.spec.stand_in,
+            generation=self.generation,
         )

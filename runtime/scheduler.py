@@ -25,7 +25,7 @@ from capibara_agents.runtime.engine import Engine
 from capibara_agents.runtime.exits import Exit
 from capibara_agents.runtime.fit import size_of
 from capibara_agents.runtime.ledger import Ledger
-from capibara_agents.runtime.memory import budget_bytes, is_repacked, resident_bytes
+from capibara_agents.runtime.memory import budget_bytes, is_repacked, keeps, resident_bytes
 from capibara_agents.runtime.model import ClaimState, Model, Prepared, Ticket
 from capibara_agents.runtime.ownership import DataFolder
 from capibara_agents.runtime.policy import choose_victims, restart_delay_s
@@ -377,7 +377,14 @@ class Scheduler:
         size = size_of(spec, files, self._ledger, self.engine.version)
         threads = threads_for(spec, self.cpu, size.gguf.size_bytes)
         rearranged = tuning_for(self.cpu, size.gguf.size_bytes).repacked
-        return Prepared(files, size.need_bytes, threads, size.shape, repacked=is_repacked(size.gguf, rearranged))
+        return Prepared(
+            files,
+            size.need_bytes,
+            threads,
+            size.shape,
+            repacked=is_repacked(size.gguf, rearranged),
+            keeps=keeps(spec, size.gguf),
+        )
 
     async def _serve(self, model: Model, prepared: Prepared) -> None:
         model.generation += 1

@@ -139,6 +139,24 @@ def tuned_settings(settings: Settings, cpu: CpuFacts, engine_version: str) -> Se
     return settings.model_copy(update={"models": models})
 
 
+def prefill_speeds(settings: Settings, cpu: CpuFacts, engine_version: str) -> dict[str, float]:
+    """Tokens of a prompt a second, of the models that were measured here, as they are run: on the longest prompt."""
+    measured = read_measured(settings.data_dir, cpu, engine_version)
+    speeds = {}
+    for spec in settings.models if measured else ():
+        found = measured.of(spec) if measured else None
+        rows = [row for row in found.rows if _is_of(row, found)] if found else []
+        if rows:
+            speeds[spec.id] = float(max(rows, key=lambda row: row["prompt_tokens"])["tokens_per_s"])
+    return speeds
+
+
+def _is_of(row: dict[str, Any], chosen: MeasuredModel) -> bool:
+    """Whether it is a measurement of reading, in the way that was chosen."""
+    setting = (row.get("threads"), row.get("flash_attention"))
+    return setting == (chosen.threads, chosen.flash_attention) and row.get("prompt_tokens", 0) > 0
+
+
 def cpu_identity(cpu: CpuFacts) -> str:
     """Names a CPU closely enough to tell whether a measurement is of it."""
     return f"{profile_for(cpu).family} {cpu.part or cpu.architecture} {cpu.cores} cores"

@@ -262,6 +262,7 @@ class FakeFleet:
         self.held: defaultdict[str, int] = defaultdict(int)
         self.claims: list[str] = []
         self.states: dict[str, ServerState] = {}
+        self.generation = 1
 
     @property
     def all_given_back(self) -> bool:
@@ -275,7 +276,12 @@ class FakeFleet:
         """Every model, ready unless `states` says otherwise."""
         return FleetSnapshot(
             models=tuple(
-                ModelStatus(id=spec.id, state=self.states.get(spec.id, ServerState.ready), stand_in=spec.stand_in)
+                ModelStatus(
+                    id=spec.id,
+                    state=self.states.get(spec.id, ServerState.ready),
+                    stand_in=spec.stand_in,
+                    generation=self.generation,
+                )
                 for spec in self._settings.models
             )
         )
@@ -288,7 +294,7 @@ class FakeFleet:
             raise self.refusals[model_id]
         self.held[model_id] += 1
         try:
-            yield Endpoint(model_id=model_id, url=self.url, api_key="key-of-" + model_id, generation=1)
+            yield Endpoint(model_id=model_id, url=self.url, api_key="key-of-" + model_id, generation=self.generation)
         finally:
             self.held[model_id] -= 1
 
@@ -441,7 +447,7 @@ class FakeHouse:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        situation = self._situation(self.classifier.classify(messages, request.sampling), request)
+        situation = self._situation(self.classifier.classify(messages, request.sampling), messages, request)
         return situation.classification, self._plan(situation)
 
     def explain(
@@ -449,7 +455,7 @@ class FakeHouse:
     ) -> dict[str, Any]:
         """As decide, as JSON."""
         reading = self.classifier.read(messages, request.sampling)
-        situation = self._situation(reading.classification, request)
+        situation = self._situation(reading.classification, messages, request)
         plan = self._plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
 
@@ -459,10 +465,18 @@ class FakeHouse:
         shipped = [e for e in shipped_exemplars() if e.domain == "sql"][:10]
         return ExemplarStore.open(self.settings.data_dir / "exemplars", self.embedder, shipped=shipped)
 
-    def _situation(self, found: Classification, request: Request) -> Situation:
-        expected = self.learning.expect(found)
-        fleet, learned = self.fleet.snapshot(), self.learning.weights()
-        return planning.situation_of(found, request, self.settings, fleet, expectations=expected, learned=learned)
+    def _situation(self, found: Classification, messages: Sequence[BaseMessage], request: Request) -> Situation:
+        fleet, affinity = self.fleet.snapshot(), self.models.affinity
+        return planning.situation_of(
+            found,
+            request,
+            self.settings,
+            fleet,
+            expectations=self.learning.expect(found),
+            learned=self.learning.weights(),
+            read_tokens=affinity.read(messages, request.sampling, fleet),
+            prefill_per_s=affinity.speeds(),
+        )
 
     def _plan(self, situation: Situation) -> Plan:
         return planning.first_plan(situation, self.learning.weights(), 8)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from capibara_agents.route.able import status_of
 from capibara_agents.route.situation import Situation
 from capibara_agents.route.table import is_doubtful, ladder
+from capibara_agents.route.worth import PRICE_PER_S, STEP_UP, reading, reread_s
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Domain, ServerState, Tier
 
@@ -33,9 +34,11 @@ def cascade_pays(situation: Situation, order: Sequence[ModelSpec], chosen: Model
 
     The domain is in doubt, the difficulty medium and the quality balanced: then a small model may well do, and may
     well not. The draft's model is ready, the chosen one another. Nobody waits for tokens as they come or for a
-    deadline, which a second answer would miss.
+    deadline, which a second answer would miss. And the draft's model has no long conversation to read that another has
+    read.
     """
     request, draft = situation.request, order[0]
+    anew_s, price = reread_s(situation, order), PRICE_PER_S[request.quality]
     status = status_of(draft.id, situation.fleet)
     return (
         is_doubtful(situation.classification)
@@ -45,6 +48,7 @@ def cascade_pays(situation: Situation, order: Sequence[ModelSpec], chosen: Model
         and request.deadline_s is None
         and not situation.classification.wants_tools
         and draft.id != chosen.id
+        and reading(anew_s.get(draft.id, 0.0), price) <= STEP_UP
         and status is not None
         and status.state is ServerState.ready
     )

@@ -11,7 +11,16 @@ from capibara_agents.route.cascade import cascade_pays, climb
 from capibara_agents.route.situation import Situation
 from capibara_agents.route.table import Wanted, wanted
 from capibara_agents.route.votes import chosen_voters, voters_that_pay
-from capibara_agents.route.worth import PRICE_PER_S, Prospect, decisive_part, prospects
+from capibara_agents.route.worth import (
+    PRICE_PER_S,
+    STEP_DOWN,
+    Part,
+    Prospect,
+    decisive_part,
+    prospects,
+    reading,
+    reread_s,
+)
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, Mode, Plan, Reason, Request, Tier
 
@@ -27,6 +36,8 @@ def first_plan(situation: Situation) -> Plan:
         voters = "answers" if count > len(plan.models) else "models"
         answers = "one model answers" if count == 1 else f"{count} {voters} vote"
         raise BadQuestion(f"n: {answers} here, and each gives one choice.", param="n", code="unsupported_parameter")
+    if situation.read_tokens:
+        return plan.model_copy(update={"read_tokens": dict(situation.read_tokens)})
     return plan
 
 
@@ -144,10 +155,15 @@ def _choose(situation: Situation) -> _Choice:
     found = prospects(situation, by_preference(aim.tier, running, settings), aim.tier)
     free = _best(found, price)
     chosen = _best(_in_time(found, request.deadline_s), price)
+    unread = _best(found, price, without="read")
     meant = next((p for p in found if p.spec.tier == aim.tier), None)
     values: Values = {**_question(situation), "model": chosen.spec.id}
     if chosen is not free:
         code, more = "route.deadline", {"wanted": free.spec.id, "deadline": _seconds(request.deadline_s or 0.0)}
+    elif chosen is not unread:
+        seconds = _seconds(unread.reread_s - chosen.reread_s)
+        tokens = situation.read_tokens.get(chosen.spec.id, 0)
+        code, more = "route.read", {"wanted": unread.spec.id, "tokens": tokens, "seconds": seconds}
     elif meant is chosen:
         code, more = aim.because, {"quality": request.quality}
     elif meant is None:
@@ -157,9 +173,9 @@ def _choose(situation: Situation) -> _Choice:
     return _Choice(chosen.spec, aim, everyone, Reason(code=code, values={**values, **more}))
 
 
-def _best(found: Sequence[Prospect], price: float) -> Prospect:
-    """The one worth most; on a tie the earlier one, which is preferred."""
-    return max(found, key=lambda prospect: prospect.worth(price))
+def _best(found: Sequence[Prospect], price: float, *, without: Part | None = None) -> Prospect:
+    """The one worth most, or most without one part of its worth; on a tie the earlier one, which is preferred."""
+    return max(found, key=lambda prospect: prospect.worth(price, without=without))
 
 
 def _in_time(found: Sequence[Prospect], deadline_s: float | None) -> Sequence[Prospect]:
@@ -234,8 +250,12 @@ def _consensus(situation: Situation) -> Plan:
     request, settings = situation.request, situation.settings
     everyone = able(situation, settings.models)
     preferred = by_preference(wanted(situation.classification, request.quality).tier, everyone, settings)
-    voters = chosen_voters(request, settings, everyone, preferred)
-    return _vote(situation, voters, preferred, "route.consensus")
+    readers_first = by_reading(situation, preferred)
+    voters = chosen_voters(request, settings, everyone, readers_first)
+    without = chosen_voters(request, settings, everyone, preferred)
+    if {spec.id for spec in voters} == {spec.id for spec in without}:
+        return _vote(situation, without, preferred, "route.consensus")
+    return _vote(situation, voters, readers_first, "route.consensus_read")
 
 
 def _vote_of(situation: Situation, voters: Sequence[str]) -> Plan:
@@ -265,6 +285,13 @@ def by_preference(tier: Tier, specs: Sequence[ModelSpec], settings: Settings) ->
     """The tier's own models first, then the fallback order."""
     order = [tier, *(t for t in settings.routing.fallback_order if t != tier)]
     return sorted(specs, key=lambda spec: order.index(spec.tier) if spec.tier in order else len(order))
+
+
+def by_reading(situation: Situation, preferred: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """In the order of preference, but for what each would have to read anew: a place counts as much as a rung."""
+    anew_s, price = reread_s(situation, preferred), PRICE_PER_S[situation.request.quality]
+    places = {spec.id: STEP_DOWN * place for place, spec in enumerate(preferred)}
+    return sorted(preferred, key=lambda spec: places[spec.id] + reading(anew_s.get(spec.id, 0.0), price))
 
 
 def _question(situation: Situation) -> Values:

@@ -21,3 +21,7 @@ class Situation:
     """What recorded outcomes let one expect of each model here, by id; a model without any is not in it."""
     admitted: tuple[str, ...] = ()
     """Voters whose vote is expected to beat the best of them alone; see vote/policy.py."""
+    read_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Of this conversation, what each model's server has read and still holds; a model without any is not in it."""
+    prefill_per_s: Mapping[str, float] = field(default_factory=dict)
+    """Tokens of a prompt that a model reads in a second, where that was measured."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from capibara_agents.errors import BadQuestion, UnknownModel
 from capibara_agents.route.able import able
 from capibara_agents.route.situation import Situation
+from capibara_agents.route.worth import PRICE_PER_S, STEP_UP, reading, reread_s
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.types import Request, ServerState
 
@@ -15,15 +16,18 @@ def voters_that_pay(situation: Situation) -> tuple[str, ...]:
     """The admitted voters if a vote that nobody asked for may be held now; () when not.
 
     Not where somebody waits for tokens as they come, for speed or for a deadline, nor for a call of tools; and only
-    among models that are ready: loading one for its vote does not pay.
+    among models that are ready: loading one for its vote does not pay. Nor does having a long conversation read anew:
+    whose reading would cost more than a rung upwards gives, does not vote.
     """
     request = situation.request
     hurried = request.stream in ("auto", "eager") or request.quality == "fast" or request.deadline_s is not None
     if hurried or situation.classification.wants_tools:
         return ()
-    able_ids = {spec.id for spec in able(situation, situation.settings.models)}
+    everyone = able(situation, situation.settings.models)
     ready = {status.id for status in situation.fleet.models if status.state is ServerState.ready}
-    voters = tuple(model for model in situation.admitted if model in able_ids & ready)
+    anew_s, price = reread_s(situation, everyone), PRICE_PER_S[request.quality]
+    quick = {spec.id for spec in everyone if reading(anew_s.get(spec.id, 0.0), price) <= STEP_UP}
+    voters = tuple(model for model in situation.admitted if model in ready & quick)
     return voters if len(voters) > 1 else ()
 
 

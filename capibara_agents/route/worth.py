@@ -12,10 +12,17 @@ the table assumes, by the models that were recorded: so a model without outcomes
 others have shown that the question is hard. This is shrinkage towards the table, in which BELIEVE outcomes weigh as
 much as the table does; with nothing recorded, or support below ENOUGH, good(m) = a(m).
 
-    wait_s(m) = load_s(m) + queue_s(m) + what it is slower than the others, where outcomes say how long answers take
+    wait_s(m) = load_s(m) + queue_s(m) + reread_s(m)
+                + what it is slower than the others, where outcomes say how long answers take
 
 load_s counts only while some other model that could answer is up: when everything has to be loaded the table's
 choice stands. A load for which another model must make room costs twice: that one will have to come back.
+
+    reread_s(m) = (the most that any of them has read of this conversation - what m has read of it) / prefill_per_s(m)
+
+What nobody has read yet has to be read by whoever answers, which is in the table's choice already: so nothing changes
+for a new conversation, and a little read changes little. Reading costs once, for as many turns as still come: however
+long the conversation, it weighs no more than READING_AT_MOST, less than two rungs.
 """
 
 from __future__ import annotations
@@ -41,9 +48,13 @@ BELIEVE, ENOUGH = 3.0, 1.0
 ANSWER_S = 10.0
 # As the machine room guesses before it has seen a load.
 START_S, READ_BYTES_PER_S, UNKNOWN_BYTES = 1.0, 500e6, 2**30
+# Until it was measured: 40 tokens a second for 12 GB of weights, and in proportion, as computing bounds it. Chosen.
+PREFILL_BYTES_PER_S = 500e9
+# More than one rung, less than two.
+READING_AT_MOST = 0.2
 UP = frozenset({ServerState.ready, ServerState.starting})
 
-Part = Literal["good", "load", "queue"]
+Part = Literal["good", "load", "queue", "read"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,13 @@ class Prospect:
     answer_s: float
     """By how much its answers take longer than those of the others; negative when they are shorter."""
     load_counts: bool
+    reread_s: float = 0.0
+    """For what it has to read anew of a conversation that another one has read."""
 
     @property
     def wait_s(self) -> float:
         """Until the answer begins."""
-        return self.load_s + self.queue_s
+        return self.load_s + self.queue_s + self.reread_s
 
     def parts(self, price_per_s: float) -> dict[Part, float]:
         """The terms of its worth, by what they come from."""
@@ -69,11 +82,12 @@ class Prospect:
             "good": self.good - price_per_s * self.answer_s,
             "load": -price_per_s * self.load_s if self.load_counts else 0.0,
             "queue": -price_per_s * self.queue_s,
+            "read": -reading(self.reread_s, price_per_s),
         }
 
-    def worth(self, price_per_s: float) -> float:
-        """The sum of its parts."""
-        return sum(self.parts(price_per_s).values())
+    def worth(self, price_per_s: float, *, without: Part | None = None) -> float:
+        """The sum of its parts, or of the others than one."""
+        return sum(value for part, value in self.parts(price_per_s).items() if part != without)
 
 
 def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> list[Prospect]:
@@ -84,6 +98,7 @@ def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> l
     known = [e.seconds for spec in specs if (e := expectations.get(spec.id)) and e.seconds is not None]
     usual_s = fmean(known) if known else 0.0
     statuses = {spec.id: status_of(spec.id, fleet) for spec in specs}
+    anew_s = reread_s(situation, specs)
     load_counts = any(status is not None and status.state in UP for status in statuses.values())
     found = []
     for spec in specs:
@@ -97,15 +112,36 @@ def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> l
                 queue_s=queue_s(statuses[spec.id], ANSWER_S if seconds is None else seconds),
                 answer_s=0.0 if seconds is None else seconds - usual_s,
                 load_counts=load_counts,
+                reread_s=anew_s.get(spec.id, 0.0),
             )
         )
     return found
 
 
 def decisive_part(chosen: Prospect, passed_over: Prospect, price_per_s: float) -> Part:
-    """What spoke most for `chosen` against `passed_over`."""
+    """What spoke most for `chosen` against `passed_over`, but for who has read the conversation."""
     ours, theirs = chosen.parts(price_per_s), passed_over.parts(price_per_s)
-    return max(ours, key=lambda part: ours[part] - theirs[part])
+    return max((part for part in ours if part != "read"), key=lambda part: ours[part] - theirs[part])
+
+
+def reread_s(situation: Situation, specs: Sequence[ModelSpec]) -> dict[str, float]:
+    """Seconds in which each of `specs` reads what another of them has read of the conversation; {} for a new one."""
+    read = {spec.id: situation.read_tokens.get(spec.id, 0) for spec in specs}
+    most = max(read.values(), default=0)
+    if not most:
+        return {}
+    return {spec.id: (most - read[spec.id]) / prefill_per_s(spec, situation) for spec in specs}
+
+
+def prefill_per_s(spec: ModelSpec, situation: Situation) -> float:
+    """Tokens of a prompt that the model reads in a second: as measured, else by the size of its weights."""
+    measured = situation.prefill_per_s.get(spec.id)
+    return measured or PREFILL_BYTES_PER_S / (weights_bytes(spec) or UNKNOWN_BYTES)
+
+
+def reading(seconds: float, price_per_s: float) -> float:
+    """What so many seconds of reading cost, in probability of a good answer."""
+    return min(READING_AT_MOST, price_per_s * seconds)
 
 
 def assumed(tier: Tier, wanted: Tier, domain: Domain) -> float:

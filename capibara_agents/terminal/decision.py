@@ -84,6 +84,9 @@ def show_route(decided: Mapping[str, Any], terminal: Terminal) -> None:
         (t("ask.confidence"), percent(decided["confidence"])),
         (t("ask.complexity"), f"{decided['complexity']:.2f} ({level})"),
     ]
+    if read := decided.get("read_tokens"):
+        told = [t("ask.read.value", model=model, tokens=tokens) for model, tokens in read.items()]
+        rows.append((t("ask.read"), ", ".join(told)))
     rows += [(t("ask.signals"), f"{s['weight']:+.1f}  {_signal(s, terminal)}") for s in decided["signals"]]
     if (other := decided["without_strongest"]) is not None:
         rows.append((t("ask.without"), other["reason"]))
