@@ -81,6 +81,12 @@ class Metering:
         self._failed = Counter(
             "capibara_checks_failed", "Checks that rejected an answer.", ("check",), registry=self._registry
         )
+        self._prompt = Counter(
+            "capibara_prompt_tokens",
+            "Tokens of prompts, by whether the model's server held them already (cache) or read them (computed).",
+            ("gen_ai_request_model", "source"),
+            registry=self._registry,
+        )
         self._requests = Histogram(
             "http_server_request_duration_seconds",
             "HTTP requests, to the end of the answer.",
@@ -131,6 +137,9 @@ class Metering:
         if candidate.error is None:
             self._tokens.labels(*labels, "input").observe(used.prompt_tokens)
             self._tokens.labels(*labels, "output").observe(used.completion_tokens)
+            if used.cached_tokens is not None:
+                self._prompt.labels(candidate.model, "cache").inc(used.cached_tokens)
+                self._prompt.labels(candidate.model, "computed").inc(max(0, used.prompt_tokens - used.cached_tokens))
 
     def served(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request is over; `route` is the path's template, never what a caller filled in."""

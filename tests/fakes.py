@@ -39,6 +39,7 @@ from capibara_agents.route import Situation
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.settings import Settings
 from capibara_agents.stock import Stock
+from capibara_agents.templates import apply as apply_template
 from capibara_agents.threads import Threads
 from capibara_agents.types import (
     Classification,
@@ -71,6 +72,7 @@ class Reply:
     tool_calls: tuple[dict[str, Any], ...] = ()
     finish_reason: str = "stop"
     prompt_tokens: int = 7
+    cached_tokens: int | None = None
     logprob: float = -0.25
     status: int = 200
     message: str = "scripted failure"
@@ -205,7 +207,7 @@ class Upstream:
                 writer.write(_event(body["model"], deltas[count], logprob=_logprob(reply, body, deltas[count])))
                 await writer.drain()
         writer.write(_event(body["model"], {}, finish_reason=reply.finish_reason))
-        writer.write(_usage(body["model"], reply.prompt_tokens, len(deltas)))
+        writer.write(_usage(body["model"], reply, len(deltas)))
         writer.write(_frame(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
     async def _until_hung_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -243,12 +245,14 @@ def _logprob(reply: Reply, body: dict[str, Any], delta: dict[str, Any]) -> dict[
     return {"content": [{"token": token, "bytes": list(token.encode()), "logprob": reply.logprob, "top_logprobs": []}]}
 
 
-def _usage(model: str, prompt_tokens: int, completion_tokens: int) -> bytes:
-    used = {
-        "prompt_tokens": prompt_tokens,
+def _usage(model: str, reply: Reply, completion_tokens: int) -> bytes:
+    used: dict[str, Any] = {
+        "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
+        "total_tokens": reply.prompt_tokens + completion_tokens,
     }
+    if reply.cached_tokens is not None:
+        used["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens}
     return _chunk(model, choices=[], usage=used)
 
 
@@ -467,6 +471,7 @@ class FakeHouse:
 
     def _situation(self, found: Classification, messages: Sequence[BaseMessage], request: Request) -> Situation:
         fleet, affinity = self.fleet.snapshot(), self.models.affinity
+        sent = apply_template(request.template, messages, found.reply_language)
         return planning.situation_of(
             found,
             request,
@@ -474,7 +479,7 @@ class FakeHouse:
             fleet,
             expectations=self.learning.expect(found),
             learned=self.learning.weights(),
-            read_tokens=affinity.read(messages, request.sampling, fleet),
+            read_tokens=affinity.read(sent, request.sampling, fleet),
             prefill_per_s=affinity.speeds(),
         )
 

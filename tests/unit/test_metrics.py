@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from unittest.mock import MagicMock
 
 import pytest
@@ -47,6 +48,16 @@ async def test_an_answer_is_measured_by_model(house: FakeHouse) -> None:
     assert total(found, "gen_ai_client_token_usage_sum", gen_ai_token_type="input", **tokens) == 7
     assert total(found, "gen_ai_server_time_to_first_token_seconds_count", gen_ai_request_model=answered) == 1
     assert total(found, "capibara_answers_total", domain="factual_qa", degraded="true") == 1
+
+
+async def test_what_a_server_held_already_is_told_from_what_it_read(house: FakeHouse) -> None:
+    """As the server reports it; one that does not say counts as neither."""
+    for cached in (None, 5):
+        house.upstream.script(PHI, replace(SPANISH, prompt_tokens=7, cached_tokens=cached))
+        await post(build_app(house), "/api/chat", {"message": "¿Y?"}).done()
+    found = await samples(house)
+    for source, tokens in (("cache", 5), ("computed", 2)):
+        assert total(found, "capibara_prompt_tokens_total", gen_ai_request_model=PHI, source=source) == tokens
 
 
 async def test_nothing_of_a_question_is_in_them(house: FakeHouse) -> None:

@@ -16,13 +16,14 @@ from capibara_agents.runtime import watch
 from capibara_agents.runtime.cores import Lease, lease, may_work
 from capibara_agents.runtime.gguf import Gguf
 from capibara_agents.runtime.ledger import Ledger, Measured, corrected_bytes, shape_key
-from capibara_agents.runtime.memory import GIB, MAIN_FORMATS, MIB, PROCESS_BYTES, Need, is_repacked, predict
+from capibara_agents.runtime.memory import GIB, MAIN_FORMATS, MIB, PROCESS_BYTES, Need, is_repacked, keeps, predict
 from capibara_agents.runtime.profiles import build_command
 from capibara_agents.runtime.reload import Difference, difference, waits_for_restart
 from capibara_agents.runtime.server import is_dying
 from capibara_agents.runtime.tuning import profiles, tuning_for
 from capibara_agents.runtime.watch import Pulse, Watch, pulse_of
 from capibara_agents.settings import ModelSpec, ServerSettings, Settings
+from capibara_agents.types import Keeps
 from tests.unit.cpuinfo import facts
 
 
@@ -253,6 +254,19 @@ def test_shape_changes_with_what_takes_memory() -> None:
     assert key == shape_key(spec(timeout_s=30), GIB, "v")
     others = [shape_key(spec(slots=2), GIB, "v"), shape_key(spec(), GIB + 1, "v"), shape_key(spec(), GIB, "w")]
     assert key not in others
+
+
+def test_what_a_server_keeps_of_earlier_prompts() -> None:
+    """Tokens for the bytes of its cache; with windows each prompt takes more, and where one does not fit, none."""
+    plain = {"block_count": 10, "embedding_length": 1024, "attention.head_count": 8}
+    gguf = Gguf(1, 1, {"general.architecture": "a", **{f"a.{key}": value for key, value in plain.items()}})
+    token_bytes = 10 * 2 * 1024 * 2
+    assert keeps(spec(slots=3), gguf) == Keeps(slots=3, tokens=256 * MIB // token_bytes)
+    assert keeps(spec(extra_args=("--cache-ram", "0")), gguf).tokens == 0
+    windowed = {**gguf.metadata, "general.architecture": "gemma2", "gemma2.attention.sliding_window": 100}
+    windowed |= {f"gemma2.{key}": value for key, value in plain.items()}
+    half = keeps(spec(), Gguf(1, 1, windowed))
+    assert (half.tokens, half.prompt_tokens) == (2 * 256 * MIB // token_bytes, 300)
 
 
 def test_prompt_cache_follows_the_arguments() -> None:
