@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ def test_another_process_has_read_nothing() -> None:
         (4, "starting", {}),
     ):
         assert affinity.read(follow_up(), Sampling(), fleet(generation, state)) == known
-    affinity.answered(turn([HumanMessage("Hola.")], 10), endpoint(generation=4))
+    affinity.answered(turn([HumanMessage("Hola.")], 10), endpoint(generation=4, slots=4))
     assert affinity.read(follow_up(), Sampling(), fleet(3)) == {}, "forgotten, not only passed over"
 
 
@@ -250,15 +251,26 @@ async def test_it_stays_small() -> None:
     assert read(affinity, [*long, AIMessage(ANSWER), ON])[GPT] == 20_020
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns a thousand times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_it_may_be_used_from_threads_and_loops_at_once() -> None:
     """No turn is lost, no error, and what is indexed is what is held."""
     affinity, errors = Affinity(), list[BaseException]()
+    system = SystemMessage("Eres una ayuda.")
 
-    def talk(model: str, who: int) -> None:
+    def talk(who: int) -> None:
         async def on_a_loop() -> None:
-            for number in range(40):
-                messages = [HumanMessage(f"{model} {who} {number}")]
-                affinity.answered(turn(messages, 10, model), endpoint(model, slots=4, tokens=100))
+            for number in range(150):
+                messages = [system, HumanMessage(f"{who} {number}")]
+                affinity.answered(turn(messages, 10), endpoint(slots=4, tokens=100))
                 read(affinity, messages)
                 affinity.speeds()
                 await asyncio.sleep(0)
@@ -268,7 +280,7 @@ def test_it_may_be_used_from_threads_and_loops_at_once() -> None:
         except BaseException as error:  # noqa: BLE001  (of a thread: told below)
             errors.append(error)
 
-    threads = [threading.Thread(target=talk, args=(model, who)) for model in (PHI, GPT) for who in range(4)]
+    threads = [threading.Thread(target=talk, args=(who,)) for who in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -277,4 +289,4 @@ def test_it_may_be_used_from_threads_and_loops_at_once() -> None:
     held = {id(c) for conversations in affinity._held.values() for c in conversations}
     indexed = {id(c) for holders in affinity._known.values() for c in holders}
     assert held == indexed
-    assert all(len(conversations) == 4 for conversations in affinity._held.values())
+    assert len(held) == 4
