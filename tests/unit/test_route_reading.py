@@ -128,11 +128,10 @@ def test_it_is_the_reason_to_stay_with_the_tables_model_too(five: Settings) -> N
 
 
 def test_another_reason_is_named_where_reading_was_not_decisive(five: Settings) -> None:
-    """A queue alone would have done it, though it weighs less."""
-    busy = READY.models[0].model_copy(update={"slots": 1, "active": 1})
-    room = READY.model_copy(update={"models": (busy, *READY.models[1:])})
-    made = plan(five, {MISTRAL: 20_000}, fleet=room)
-    assert (made.models, made.reason.code) == ((MISTRAL,), "route.queue")
+    """Outcomes alone would have done it, though they weigh less."""
+    recorded = {PHI: Expectation(good=0.7, support=100), MISTRAL: Expectation(good=0.75, support=100)}
+    made = plan(five, {MISTRAL: 20_000}, expectations=recorded)
+    assert (made.models, made.reason.code) == ((MISTRAL,), "route.good")
 
 
 def test_a_deadline_counts_the_reading(five: Settings) -> None:

@@ -319,7 +319,7 @@ def test_what_is_assumed_peaks_at_the_tier_of_the_table(domain: Domain) -> None:
 
 
 CODES = (
-    "table", "only_able", "quality", "unsure", "good", "load", "queue", "deadline", "cannot_run", "cascade",
+    "read", "consensus_read", "table", "only_able", "quality", "unsure", "good", "load", "queue", "deadline", "cannot_run", "cascade",
     "cascade_unsure", "consensus", "consensus_pays", "named", "after_failure", "after_rejection", "after_draft",
 )  # fmt: skip
 VALUES: dict[str, str | int | float] = {
