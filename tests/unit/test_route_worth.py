@@ -319,12 +319,13 @@ def test_what_is_assumed_peaks_at_the_tier_of_the_table(domain: Domain) -> None:
 
 
 CODES = (
-    "read", "consensus_read", "table", "only_able", "quality", "unsure", "good", "load", "queue", "deadline", "cannot_run", "cascade",
-    "cascade_unsure", "consensus", "consensus_pays", "named", "after_failure", "after_rejection", "after_draft",
+    "table", "only_able", "quality", "unsure", "good", "load", "queue", "read", "deadline", "cannot_run", "cascade",
+    "cascade_unsure", "consensus_read", "consensus", "consensus_pays", "named", "after_failure", "after_rejection", "after_draft",
 )  # fmt: skip
 VALUES: dict[str, str | int | float] = {
     "domain": "math", "level": "medium", "model": "A", "wanted": "B", "next": "C", "before": "D", "confidence": 33,
     "quality": "best", "seconds": 12, "deadline": 5, "good": 90, "wanted_good": 70, "count": 2, "models": "A, B",
+    "tokens": 2000,
 }  # fmt: skip
 
 
