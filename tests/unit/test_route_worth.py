@@ -320,7 +320,8 @@ def test_what_is_assumed_peaks_at_the_tier_of_the_table(domain: Domain) -> None:
 
 CODES = (
     "table", "only_able", "quality", "unsure", "good", "load", "queue", "read", "deadline", "cannot_run", "cascade",
-    "cascade_unsure", "consensus_read", "consensus", "consensus_pays", "named", "after_failure", "after_rejection", "after_draft",
+    "cascade_unsure", "consensus_read", "consensus", "consensus_pays", "named", "after_failure",
+    "after_rejection", "after_draft",
 )  # fmt: skip
 VALUES: dict[str, str | int | float] = {
     "domain": "math", "level": "medium", "model": "A", "wanted": "B", "next": "C", "before": "D", "confidence": 33,
