@@ -28,7 +28,7 @@ from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Send, StreamWriter
+from langgraph.types import Command, Send, StreamWriter
 
 from capibara_agents import planning
 from capibara_agents import route as routing
@@ -113,16 +113,13 @@ def build(services: Services, *, checkpointer: Any = None) -> Graph:
     nodes = Nodes(services)
     graph = StateGraph(State, context_schema=Request, input_schema=InputState)
     graph.add_node("classify", nodes.classify)
-    graph.add_node("route", nodes.route)
+    graph.add_node("route", nodes.route, destinations=("generate",))
     graph.add_node("generate", nodes.generate, input_schema=Task)
-    graph.add_node("vote", nodes.vote, defer=True)
-    graph.add_node("verify", nodes.verify)
+    graph.add_node("vote", nodes.vote, defer=True, destinations=("generate", "verify"))
+    graph.add_node("verify", nodes.verify, destinations=("route", END))
     graph.add_edge(START, "classify")
     graph.add_edge("classify", "route")
-    graph.add_conditional_edges("route", nodes.ask_all, ["generate"])
     graph.add_edge("generate", "vote")
-    graph.add_conditional_edges("vote", nodes.ask_on, ["generate", "verify"])
-    graph.add_conditional_edges("verify", nodes.ask_again, {"route": "route", END: END})
     # Every attempt takes a model from the chain, which names each at most once, and one may be asked twice.
     attempts = 2 + (len(services.settings.models) if services else 0)
     compiled = graph.compile(checkpointer=checkpointer, name="capibara")
@@ -130,7 +127,7 @@ def build(services: Services, *, checkpointer: Any = None) -> Graph:
 
 
 class Nodes:
-    """The five nodes and the three decisions between them. All are async: LangGraph sends others through a thread."""
+    """The five nodes; three of them say where to go on. All are async: LangGraph sends others through a thread."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -159,8 +156,8 @@ class Nodes:
             "timings_ms": {"classify": _ms_since(started)},
         }
 
-    async def route(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
-        """Whom to ask now."""
+    async def route(self, state: State, runtime: Runtime[Request]) -> Command[str]:
+        """Whom to ask now, and one branch of generate for each of them."""
         started = time.monotonic()
         previous = previous_plan(state)
         if previous is None:
@@ -191,9 +188,10 @@ class Nodes:
         if plan.mode == "consensus" and state["settled"] is None:
             # Before anybody votes: who is right decides when enough have answered.
             update["settled"] = await self._settled(state, _request(runtime))
-        return {**update, "timings_ms": {"route": _ms_since(started)}}
+        asking = self._asking(cast(State, {**state, **update}), _request(runtime))
+        return Command(update={**update, "timings_ms": {"route": _ms_since(started)}}, goto=asking)
 
-    async def ask_all(self, state: State, runtime: Runtime[Request]) -> list[Send]:
+    def _asking(self, state: State, request: Request) -> list[Send]:
         """One branch of generate for each model of the plan; by turns, for the first of them."""
         plan = state["plan"]
         messages: list[Any] = state["messages"]
@@ -202,7 +200,7 @@ class Nodes:
             language = classification.reply_language or classification.language
             messages = checking.asked_anew(messages, checking.correction(state["verdict"].checks, language))
         models = plan.models if plan.schedule == "together" else plan.models[:1]
-        remaining_s = left_s(state, _request(runtime))
+        remaining_s = left_s(state, request)
         return [Send("generate", task_for(state, model, messages, remaining_s)) for model in models]
 
     async def generate(self, state: Task, runtime: Runtime[Request]) -> dict[str, Any]:
@@ -227,7 +225,7 @@ class Nodes:
         runtime.stream_writer({"event": "candidate", "candidate": _progress(candidate), **progress})
         return {"candidates": [candidate], "timings_ms": {f"generate:{candidate.key}": candidate.timings.total_ms}}
 
-    async def vote(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
+    async def vote(self, state: State, runtime: Runtime[Request]) -> Command[str]:
         """Weigh the candidates of the latest attempt; a single one passes through."""
         started = time.monotonic()
         plan, request = state["plan"], _request(runtime)
@@ -242,11 +240,13 @@ class Nodes:
             ballot = await in_thread(SHORT, self._counting.ballot, vote, candidates)
             ballot = _with_unasked(ballot, plan, candidates, is_late=left_s(state, request) == NO_TIME_S)
         runtime.stream_writer({"event": "ballot", "ballot": ballot.model_dump(mode="json")})
-        return {"ballot": ballot, "settled": settled, "timings_ms": {"vote": _ms_since(started)}}
+        update = {"ballot": ballot, "settled": settled}
+        following = await self._asking_on(cast(State, {**state, **update}), request)
+        return Command(update={**update, "timings_ms": {"vote": _ms_since(started)}}, goto=following)
 
-    async def ask_on(self, state: State, runtime: Runtime[Request]) -> list[Send] | str:
+    async def _asking_on(self, state: State, request: Request) -> list[Send] | str:
         """By turns the next voter, while asking on pays; a synthesis, where one is wanted; or on to verify."""
-        plan, request = state["plan"], _request(runtime)
+        plan = state["plan"]
         remaining_s = left_s(state, request)
         if plan.mode != "consensus" or len(plan.models) == 1 or remaining_s == NO_TIME_S:
             return "verify"
@@ -265,8 +265,8 @@ class Nodes:
             return [Send("generate", self._writing(state, candidates, remaining_s))]
         return "verify"
 
-    async def verify(self, state: State, runtime: Runtime[Request]) -> dict[str, Any]:
-        """Check the winner; the answer that is let through joins the conversation."""
+    async def verify(self, state: State, runtime: Runtime[Request]) -> Command[str]:
+        """Check the winner; the answer that is let through joins the conversation; another is asked for by route."""
         started = time.monotonic()
         candidates, request = state["candidates"], _request(runtime)
         judge = partial(
@@ -289,11 +289,7 @@ class Nodes:
         if verdict.final and verdict.candidate is not None:
             answer = settle({**state, "candidates": candidates, "verdict": verdict})
             update["messages"] = [answer.message()]
-        return update
-
-    async def ask_again(self, state: State) -> str:
-        """Back to route, or done."""
-        return END if state["verdict"].final else "route"
+        return Command(update=update, goto=END if verdict.final else "route")
 
     # ---------------------------------------------------------------- effects
 
