@@ -20,6 +20,8 @@ import yaml
 
 from capibara_agents.errors import ConfigError
 from capibara_agents.fleets import FLEETS, merged, shipped_fleet
+from capibara_agents.texts import Phrase, phrase
+from capibara_agents.wishes import wish_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -62,7 +64,7 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
 class Layer:
     """One source of settings: `name` is what an error calls it."""
 
-    name: str
+    name: str | Phrase
     values: dict[str, Any]
 
 
@@ -96,11 +98,11 @@ def load(
         layers.append(Layer(str(file), values))
     layers.extend(_environment_layers(environ))
     if flags:
-        layers.append(Layer("the command line", _without_none(flags)))
+        layers.append(Layer(phrase("wrong.where.flags"), _without_none(flags)))
     settings = _validate(layers)
     if settings.language is None:
         settings = settings.model_copy(update={"language": environment_language(environ)})
-    return Loaded(settings, tuple(layer.name for layer in layers), warnings)
+    return Loaded(settings, tuple(str(layer.name) for layer in layers), warnings)
 
 
 def _find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -108,8 +110,9 @@ def _find_file(path: Path | str | None, environ: Mapping[str, str], cwd: Path) -
     if named:
         file = Path(named)
         if not file.is_file():
-            whose = "" if path else f", which the variable {CONFIG_VARIABLE} names"
-            raise ConfigError(f"There is no configuration file {file}{whose}: give an existing file, or leave it out.")
+            if path:
+                raise ConfigError(phrase("wrong.no_file", file=file))
+            raise ConfigError(phrase("wrong.no_file_of_variable", file=file, variable=CONFIG_VARIABLE))
         return file
     return next((cwd / name for name in DEFAULT_FILES if (cwd / name).is_file()), None)
 
@@ -133,15 +136,15 @@ def _parse(file: Path) -> dict[str, Any]:
         elif file.suffix in (".yaml", ".yml"):
             values = yaml.safe_load(text)
         else:
-            raise ConfigError(f"{file}: a configuration file ends in .yaml, .json or .toml.")
+            raise ConfigError(phrase("wrong.file_kind", file=file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read as UTF-8 text, please check it: {error}.") from error
+        raise ConfigError(phrase("wrong.not_text", file=file, error=error)) from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file} is not well formed, please correct it: {_one_line(error)}.") from error
+        raise ConfigError(phrase("wrong.ill_formed", file=file, error=_one_line(error))) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{file} must hold a mapping of keys, not a {type(values).__name__}.")
+        raise ConfigError(phrase("wrong.no_mapping", file=file, kind=type(values).__name__))
     return values
 
 
@@ -158,10 +161,10 @@ def _environment_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
         try:
             value: Any = yaml.safe_load(environ[name])
         except yaml.YAMLError as error:
-            raise ConfigError(f"The variable {name} does not hold a YAML value: {_one_line(error)}.") from error
+            raise ConfigError(phrase("wrong.variable", variable=name, error=_one_line(error))) from error
         for key in reversed(keys):
             value = {key: value}
-        yield Layer(f"the variable {name}", value)
+        yield Layer(phrase("wrong.where.variable", variable=name), value)
 
 
 def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,13 +185,11 @@ def _validate(layers: list[Layer]) -> Settings:
     overrides = values.pop("models", {})
     fleet = values.get("fleet", "five")
     if fleet not in FLEETS:
-        raise ConfigError(
-            f"fleet in {_whose(('fleet',), layers)}: there is no fleet {fleet!r}; choose {' or '.join(FLEETS)}."
-        )
+        choice = phrase("wrong.either", most=", ".join(FLEETS[:-1]), last=FLEETS[-1])
+        where = _whose(("fleet",), layers)
+        raise ConfigError(phrase("wrong.no_fleet", where=where, fleet=repr(fleet), choice=choice))
     if not isinstance(overrides, dict):
-        raise ConfigError(
-            f"models in {_whose(('models',), layers)}: it should be a mapping from model id to the keys to change."
-        )
+        raise ConfigError(phrase("wrong.models", where=_whose(("models",), layers)))
     models = _models(fleet, overrides, layers)
     # Pydantic and its classes take a third of a second; `capibara --help` needs the environment, not them.
     from pydantic import ValidationError  # noqa: PLC0415
@@ -209,10 +210,10 @@ def _models(fleet: str, overrides: dict[str, Any], layers: list[Layer]) -> dict[
         target = next((i for i in shipped if i == name or _plain(i) == _plain(str(name))), str(name))
         if change is not None and not isinstance(change, dict):
             where = _whose(("models", str(name)), layers)
-            raise ConfigError(f"models.{target} in {where}: it should be a mapping of keys, not {change!r}.")
+            raise ConfigError(phrase("wrong.model", model=target, where=where, value=repr(change)))
         if "id" in (change or {}):
             where = _whose(("models", str(name), "id"), layers)
-            raise ConfigError(f"models.{target}.id in {where}: the id is the name above it; leave this key out.")
+            raise ConfigError(phrase("wrong.model_id", model=target, where=where))
         shipped[target] = _override(shipped.get(target, {"id": target}), change or {})
     return shipped
 
@@ -240,28 +241,24 @@ def _config_error(error: ErrorDetails, model_ids: list[str], layers: list[Layer]
     path = max(paths, key=lambda one: _deepest(one, layers)[0])
     key, where = ".".join(path), _whose(path, layers)
     if error["type"] in ("extra_forbidden", "invalid_key"):
-        return ConfigError(f"{key} in {where} is not a key Capibara knows: see `capibara config schema`.")
+        return ConfigError(phrase("wrong.unknown_key", key=key, where=where))
     if error["type"] == "missing":
-        or_else = ", or correct the id if a model of the fleet is meant" if len(path) == 3 else ""
-        return ConfigError(f"{key} is missing in {where}: give it{or_else}.")
-    return ConfigError(f"{key} in {where}: {_wish(error, secret='api_keys' in path)}.")
+        of_a_model = ".of_a_model" if len(path) == 3 else ""
+        return ConfigError(phrase(f"wrong.missing{of_a_model}", key=key, where=where))
+    wish = wish_of(error)
+    if "api_keys" in path or error["type"] == "fleet":
+        return ConfigError(phrase("wrong.value", key=key, where=where, wish=wish))
+    return ConfigError(phrase("wrong.value_not", key=key, where=where, wish=wish, value=f"{error['input']!r:.80}"))
 
 
-def _wish(error: ErrorDetails, *, secret: bool) -> str:
-    """What the value should be, in Pydantic's words made to fit a sentence, and what it is."""
-    wish = re.sub(r"^(Input|Value|\w+) should ", "it should ", error["msg"])
-    wish = re.sub(r" or instance of \w+$|, unable to parse .*$", "", wish)
-    wish = wish.replace("a valid dictionary", "a mapping of keys").replace("a valid tuple", "a list")
-    return wish if secret or error["type"] == "fleet" else f"{wish}, not {error['input']!r:.80}"
-
-
-def _whose(path: tuple[str, ...], layers: list[Layer]) -> str:
+def _whose(path: tuple[str, ...], layers: list[Layer]) -> str | Phrase:
     """The last layer that holds the longest part of the path."""
     return _deepest(path, layers)[1]
 
 
-def _deepest(path: tuple[str, ...], layers: list[Layer]) -> tuple[int, str]:
-    best, where = 0, "the shipped defaults"
+def _deepest(path: tuple[str, ...], layers: list[Layer]) -> tuple[int, str | Phrase]:
+    best = 0
+    where: str | Phrase = phrase("wrong.where.shipped")
     for layer in layers:
         depth, node = 0, layer.values
         for part in path:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from capibara_agents.errors import ConfigError
 from capibara_agents.fleets import shipped_fleet
+from capibara_agents.texts import Phrase, phrase
 from capibara_agents.types import Tier
 
 FLEET = "five"
@@ -76,13 +77,13 @@ class _Original:
     def number(self, *path: str) -> int | float | None:
         value = self.take(*path)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise self.wrong(path, f"it should be a positive number, not {value!r:.80}")
+            raise self.wrong(path, phrase("wrong.no_positive", value=f"{value!r:.80}"))
         return value
 
     def flag(self, *path: str) -> bool | None:
         value = self.take(*path)
         if value is not None and not isinstance(value, bool):
-            raise self.wrong(path, f"it should be true or false, not {value!r:.80}")
+            raise self.wrong(path, phrase("wrong.no_truth", value=f"{value!r:.80}"))
         return value
 
     def model_id(self, *path: str) -> str:
@@ -90,11 +91,11 @@ class _Original:
         name = self.take(*path)
         found = self._ids.get(name) if isinstance(name, str) else None
         if found is None:
-            raise self.wrong(path, f"{name!r:.80} is no model of the fleet `{FLEET}`; choose from {_names(self._ids)}")
+            raise self.wrong(path, phrase("wrong.no_model", name=f"{name!r:.80}", fleet=FLEET, known=_names(self._ids)))
         return found
 
-    def wrong(self, path: Path, wish: str) -> ConfigError:
-        return ConfigError(f"{'.'.join(path)} in {self.file_name}: {wish}.")
+    def wrong(self, path: Path, wish: Phrase) -> ConfigError:
+        return ConfigError(phrase("wrong.value", key=".".join(path), where=self.file_name, wish=wish))
 
 
 def _read_roles(original: _Original, settings: dict[str, Any]) -> None:
@@ -102,7 +103,7 @@ def _read_roles(original: _Original, settings: dict[str, Any]) -> None:
     for role in original.values["models"]:
         model_id = original.model_id("models", role, "name")
         if model_id in settings["models"]:
-            raise original.wrong(("models", role, "name"), f"{model_id} already has another role; choose another model")
+            raise original.wrong(("models", role, "name"), phrase("wrong.role_taken", model=model_id))
         timeout_ms = original.number("models", role, "timeout")
         change = {
             # The role is the tier: a file that swaps two models swaps what they are asked for.
@@ -115,7 +116,7 @@ def _read_roles(original: _Original, settings: dict[str, Any]) -> None:
         settings["models"][model_id] = _given(change)
     order = original.take("fallback_strategy", "order")
     if order is not None and not (isinstance(order, list) and all(tier in get_args(Tier) for tier in order)):
-        raise original.wrong(("fallback_strategy", "order"), f"it should be a list of {_names(get_args(Tier))}")
+        raise original.wrong(("fallback_strategy", "order"), phrase("wrong.no_list_of", names=_names(get_args(Tier))))
     settings["routing"] = _given({"fallback_order": order, "consensus": original.flag("consensus_enabled")})
     if original.flag("fallback_strategy", "enabled") is False:
         _for_all(original, settings, {"fallback": []})
@@ -127,7 +128,7 @@ def _read_experts(original: _Original, settings: dict[str, Any]) -> None:
         expert = ("experts", str(index))
         model_id = original.model_id(*expert, "expert_id")
         if model_id in settings["models"]:
-            raise original.wrong((*expert, "expert_id"), f"{model_id} is listed twice; leave one of them out")
+            raise original.wrong((*expert, "expert_id"), phrase("wrong.twice", model=model_id))
         settings["models"][model_id] = _given({"context_tokens": original.number(*expert, "max_model_len")})
     settings["routing"] = _given({"consensus": original.flag("enable_consensus")})
     settings["server"] = _given({"port": original.number("server_config", "port")})

@@ -17,13 +17,19 @@
         ├── ModelTimeout       it is up and gave no token in time (HTTP 504)
         └── NoAnswer           every model of the chain was asked and none gave text (HTTP 502)
 
-`code` is stable and machine-readable; the message is an English sentence that says what is wrong and what to do.
+`code` is stable and machine-readable; the message is an English sentence that says what is wrong and what to do. Where
+it was given as a phrase (`texts`) it can be told in Spanish too.
 No message carries prompt text.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from capibara_agents.texts import Phrase, phrase
+
+if TYPE_CHECKING:
+    from capibara_agents.types import Language
 
 
 class CapibaraError(Exception):
@@ -34,6 +40,11 @@ class CapibaraError(Exception):
     @property
     def message(self) -> str:
         return str(self.args[0]) if self.args else self.code
+
+    def told(self, language: Language) -> str:
+        """The message for a person; English where there is no other."""
+        said = self.args[0] if self.args else None
+        return said.told(language) if isinstance(said, Phrase) else self.message
 
 
 class ConfigError(CapibaraError):
@@ -71,7 +82,7 @@ class BadQuestion(CapibaraError):
 
     code = "invalid_request"
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str | Phrase, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.param = param
         self.reason = code or self.code
@@ -84,7 +95,7 @@ class UnknownModel(BadQuestion):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(
-            f"The model {name[:100]!r} does not exist here. Known models: {', '.join(known)}.",
+            phrase("wrong.unknown_model", name=repr(name[:100]), known=", ".join(known)),
             param="model",
         )
 
@@ -96,8 +107,7 @@ class ContextTooLong(BadQuestion):
 
     def __init__(self, prompt_tokens: int, largest_context_tokens: int) -> None:
         super().__init__(
-            f"The prompt has about {prompt_tokens} tokens; the largest context of a model that can answer it "
-            f"is {largest_context_tokens} tokens. Shorten the prompt or max_tokens.",
+            phrase("wrong.context", tokens=prompt_tokens, largest=largest_context_tokens),
             param="messages",
         )
 

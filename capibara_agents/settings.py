@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from capibara_agents.errors import UnknownModel
+from capibara_agents.texts import Phrase, phrase
 from capibara_agents.types import VIRTUAL_MODELS, Language, Tier
 
 
@@ -111,9 +112,9 @@ class ServerSettings(_Section):
     def _hashes_are_whole(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         for key in keys:
             if not key:
-                raise ValueError("a key must not be empty")
+                raise ValueError(phrase("wish.empty_key"))
             if key.startswith(HASHED) and not re.fullmatch(r"[0-9a-f]{64}", key.removeprefix(HASHED)):
-                raise ValueError("sha256: must be followed by 64 lower-case hexadecimal digits")
+                raise ValueError(phrase("wish.hash"))
         return keys
 
 
@@ -143,10 +144,10 @@ class RoutingSettings(_Section):
     exemplar_store: str | None = Field(None, description="http://host:port of a Chroma server; None: embedded.")
 
 
-def _model_error(sentence: str, key: str, *model_ids: str) -> PydanticCustomError:
+def _model_error(wish: Phrase, key: str, *model_ids: str) -> PydanticCustomError:
     """An error that only the whole fleet shows, with the keys of which one is to be changed."""
     paths = [("models", model_id, key) for model_id in model_ids]
-    return PydanticCustomError("fleet", "{sentence}", {"sentence": sentence, "paths": paths})
+    return PydanticCustomError("fleet", "{sentence}", {"sentence": str(wish), "wish": wish, "paths": paths})
 
 
 class Settings(_Section):
@@ -165,12 +166,12 @@ class Settings(_Section):
         for spec in self.models:
             for name in (spec.id, *spec.aliases):
                 if name in VIRTUAL_MODELS:
-                    raise _model_error(f"the name {name!r} is Capibara's own; choose another", "aliases", spec.id)
+                    raise _model_error(phrase("wish.own_name", name=repr(name)), "aliases", spec.id)
                 if name in owner:
-                    pair = f"{owner[name]} and {spec.id}" if owner[name] != spec.id else f"{spec.id} twice"
-                    raise _model_error(
-                        f"the name {name!r} is used by {pair}; choose another", "aliases", spec.id, owner[name]
-                    )
+                    wish = phrase("wish.name_taken", name=repr(name), one=owner[name], other=spec.id)
+                    if owner[name] == spec.id:
+                        wish = phrase("wish.name_twice", name=repr(name), model=spec.id)
+                    raise _model_error(wish, "aliases", spec.id, owner[name])
                 owner[name] = spec.id
         return self
 
@@ -180,7 +181,9 @@ class Settings(_Section):
         for spec in self.models:
             for other in spec.fallback or ():
                 if other not in ids:
-                    raise _model_error(f"{other!r} is no model; choose from {', '.join(ids)}", "fallback", spec.id)
+                    raise _model_error(
+                        phrase("wish.no_fallback", name=repr(other), known=", ".join(ids)), "fallback", spec.id
+                    )
         return self
 
     def spec(self, name: str) -> ModelSpec:

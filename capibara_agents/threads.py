@@ -20,6 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from capibara_agents import types
 from capibara_agents.errors import BadQuestion, ConfigError, StoreError
 from capibara_agents.stock import Stock
+from capibara_agents.texts import phrase
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS capibara_threads (
@@ -258,7 +259,7 @@ async def _postgres(url: str) -> Database:
         from psycopg.rows import dict_row  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
         from psycopg_pool import AsyncConnectionPool  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError:
-        raise ConfigError("server.threads names a Postgres database; install capibara[postgres] for it.") from None
+        raise ConfigError(phrase("wrong.no_postgres")) from None
     options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     pool: Any = AsyncConnectionPool(url, open=False, kwargs=options)
     try:

@@ -24,6 +24,7 @@ from capibara_agents.runtime.cpu import CpuFacts
 from capibara_agents.runtime.engine import Engine
 from capibara_agents.runtime.exits import last_words
 from capibara_agents.runtime.tuning import MeasuredModel, tuning_for
+from capibara_agents.texts import phrase
 
 # (prompt lengths, decoded tokens) of each round over all settings.
 ROUNDS = (((32, 128, 512), 64), ((2048,), 0))
@@ -110,7 +111,7 @@ def run(engine: Engine, weights: Path, jobs: Sequence[Job], limit_s: float, on_j
     """Measures one model for at most about `limit_s`. Raises EngineError where llama-bench is absent or fails."""
     bench = engine.tool("llama-bench")
     if bench is None:
-        raise EngineError(f"There is no llama-bench beside {engine.binary}; build it together with llama-server.")
+        raise EngineError(phrase("engine.no_bench", binary=engine.binary))
     began, rows, unfinished = time.monotonic(), list[Row](), list[Job]()
     for number, job in enumerate(jobs):
         left_s = limit_s - (time.monotonic() - began)
@@ -213,7 +214,7 @@ def _measure(command: list[str], weights: Path, job: Job, limit_s: float) -> Ite
             errors="replace",
         )
     except OSError as error:
-        raise EngineError(f"{command[-1]} cannot be run: {error.strerror}.") from error
+        raise EngineError(phrase("engine.bench_not_run", binary=command[-1], error=error.strerror)) from error
     lines: queue.Queue[str | None] = queue.Queue()
     errors: list[str] = []
     threads = [
@@ -240,7 +241,15 @@ def _measure(command: list[str], weights: Path, job: Job, limit_s: float) -> Ite
         for thread in threads:
             thread.join(END_GRACE_S)
     if code != 0:
-        raise EngineError(f"{command[-1]} fails on {weights.name} (exit {code}): {last_words(''.join(errors))}")
+        raise EngineError(
+            phrase(
+                "engine.bench_fails",
+                binary=command[-1],
+                file=weights.name,
+                code=code,
+                words=last_words("".join(errors)),
+            )
+        )
 
 
 def _forward(stream: object, put: Callable[[str | None], object]) -> None:

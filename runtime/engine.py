@@ -22,6 +22,7 @@ from capibara_agents.config import child_environment
 from capibara_agents.errors import EngineError
 from capibara_agents.runtime.exits import last_words, signal_name
 from capibara_agents.settings import Settings
+from capibara_agents.texts import phrase
 
 DISTRIBUTION = "llama-cpp-python"
 # `e_machine` in the header of an ELF file.
@@ -72,14 +73,9 @@ def find_binary(settings: Settings) -> Path:
     chosen = settings.runtime.llama_server
     binary = chosen if chosen is not None else _compiled_here()
     if not binary.is_file():
-        remedy = (
-            "correct runtime.llama_server"
-            if chosen
-            else "install llama-cpp-python with the build settings of pyproject.toml, or set runtime.llama_server"
-        )
-        raise EngineError(f"There is no llama-server at {binary}; {remedy}.")
+        raise EngineError(phrase("engine.none_chosen" if chosen else "engine.none", binary=binary))
     if not os.access(binary, os.X_OK):
-        raise EngineError(f"{binary} is not executable; give it the permission with chmod +x.")
+        raise EngineError(phrase("engine.not_executable", binary=binary))
     return binary
 
 
@@ -87,9 +83,7 @@ def _compiled_here() -> Path:
     try:
         distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
-        raise EngineError(
-            f"{DISTRIBUTION} is not installed, so there is no llama-server; install it, or set runtime.llama_server."
-        ) from error
+        raise EngineError(phrase("engine.not_installed", package=DISTRIBUTION)) from error
     return Path(str(distribution.locate_file("bin/llama-server")))
 
 
@@ -99,7 +93,7 @@ def _probe(binary: Path, prefix: tuple[str, ...], _mtime_ns: int, _size_bytes: i
     help_text = _ask(binary, prefix, "--help")
     flags = flags_of(help_text)
     if "--model" not in flags:
-        raise EngineError(f"{binary} is not a llama-server: its --help names no --model; correct runtime.llama_server.")
+        raise EngineError(phrase("engine.no_engine", binary=binary))
     return Engine(binary, version_of(_ask(binary, prefix, "--version")), flags, prefix)
 
 
@@ -114,15 +108,19 @@ def _ask(binary: Path, prefix: tuple[str, ...], question: str) -> str:
             check=False,
         )
     except OSError as error:
-        raise EngineError(f"{binary} cannot be run ({error.strerror}); it may be built for another machine.") from error
+        raise EngineError(phrase("engine.not_run", binary=binary, error=error.strerror)) from error
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"{binary} {question} gave no answer within {PROBE_TIMEOUT_S:.0f} s; replace it.") from error
+        raise EngineError(
+            phrase("engine.silent", binary=binary, question=question, limit=f"{PROBE_TIMEOUT_S:.0f}")
+        ) from error
     output = (done.stdout + done.stderr).decode("utf-8", errors="replace")
     if done.returncode in (-4, 132):
-        raise EngineError(f"{binary} is built for another CPU (illegal instruction); build it on this machine.")
+        raise EngineError(phrase("engine.other_cpu", binary=binary))
     if done.returncode != 0:
-        how = signal_name(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
-        raise EngineError(f"{binary} {question} fails with {how}: {last_words(output)}")
+        code = done.returncode
+        how = signal_name(-code) if code < 0 else phrase("engine.exit_code", code=code)
+        words = last_words(output)
+        raise EngineError(phrase("engine.fails", binary=binary, question=question, how=how, words=words))
     return output
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from capibara_agents.errors import WeightsError
+from capibara_agents.texts import phrase
 
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
@@ -53,11 +54,9 @@ def read_gguf(file: Path) -> Gguf:
         with file.open("rb") as stream:
             return _read(stream, file.stat().st_size)
     except OSError as error:
-        raise WeightsError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise WeightsError(phrase("wrong.unreadable", file=file, error=error.strerror or error)) from error
     except (struct.error, ValueError, UnicodeDecodeError) as error:
-        raise WeightsError(
-            f"{file} is not a whole GGUF file ({error}); remove it and fetch it again with `capibara models pull`."
-        ) from error
+        raise WeightsError(phrase("weights.not_whole_again", file=file, error=error)) from error
 
 
 def _read(stream: BinaryIO, size_bytes: int) -> Gguf:
@@ -84,9 +83,9 @@ def tensor_bytes(file: Path) -> dict[str, int]:
         with file.open("rb") as stream:
             return _tensor_bytes(stream, file.stat().st_size)
     except OSError as error:
-        raise WeightsError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise WeightsError(phrase("wrong.unreadable", file=file, error=error.strerror or error)) from error
     except (struct.error, ValueError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{file} is not a whole GGUF file ({error}).") from error
+        raise WeightsError(phrase("weights.not_whole", file=file, error=error)) from error
 
 
 def _tensor_bytes(stream: BinaryIO, file_bytes: int) -> dict[str, int]:

@@ -28,6 +28,7 @@ from capibara_agents.runtime.server import Server
 from capibara_agents.runtime.tuning import tuning_for
 from capibara_agents.runtime.weights import LocalFiles
 from capibara_agents.settings import ModelSpec
+from capibara_agents.texts import phrase
 from capibara_agents.types import ServerState
 
 MIB = 2**20
@@ -153,16 +154,14 @@ def ask_build(engine: Engine) -> Kernels:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{engine.binary} does not say which kernels it has ({error}); replace it.") from error
+        raise EngineError(phrase("engine.no_kernels_error", binary=engine.binary, error=error)) from error
     log = (done.stdout + done.stderr).decode("utf-8", errors="replace")
     kernels = read_kernels(log)
     if not kernels.features:
         end = classify_exit("no model", done.returncode, log, was_ready=False)
         if end.permanent and end.kind == "illegal_instruction":
-            raise EngineError(
-                f"{engine.binary} is built for another CPU (illegal instruction); build it on this machine."
-            )
-        raise EngineError(f"{engine.binary} does not say which kernels it has; its last words: {last_words(log)}")
+            raise EngineError(phrase("engine.other_cpu", binary=engine.binary))
+        raise EngineError(phrase("engine.no_kernels", binary=engine.binary, words=last_words(log)))
     return kernels
 
 

@@ -14,6 +14,7 @@ from typing import IO
 import psutil
 
 from capibara_agents.errors import ConfigError
+from capibara_agents.texts import phrase
 
 LOCK_NAME = "fleet.lock"
 RUN_FOLDER = "run"
@@ -35,17 +36,14 @@ class DataFolder:
             (self.root / RUN_FOLDER).mkdir(parents=True, exist_ok=True)
             lock = (self.root / LOCK_NAME).open("a+")
         except OSError as error:
-            raise ConfigError(f"runtime.data_dir {self.root} cannot be written: {error.strerror}.") from error
+            raise ConfigError(phrase("wrong.data_dir", folder=self.root, error=error.strerror)) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
-            holder = lock.read().strip() or "unknown"
+            holder = lock.read().strip() or "?"
             lock.close()
-            raise ConfigError(
-                f"Another Capibara (process {holder}) runs its models from {self.root}; stop it, "
-                "or give this one a folder of its own with runtime.data_dir."
-            ) from error
+            raise ConfigError(phrase("wrong.data_dir_taken", pid=holder, folder=self.root)) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from capibara_agents.errors import ConfigError
 from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.texts import phrase
 
 # What the server process never sees: a change of these takes effect without a restart.
 WITHOUT_RESTART = frozenset(
@@ -46,7 +47,7 @@ def difference(old: Settings, new: Settings) -> Difference:
     """Compares two configurations. Raises ConfigError for a key that cannot change while servers run."""
     for key in ("data_dir", "weights_dir"):
         if getattr(old, key) != getattr(new, key):
-            raise ConfigError(f"runtime.{key} cannot change while Capibara runs; restart it for that.")
+            raise ConfigError(phrase("wrong.fixed_while_running", key=f"runtime.{key}"))
     before, after = ({spec.id: spec for spec in settings.models} for settings in (old, new))
     kept = [model_id for model_id in after if model_id in before]
     engine_changed = old.runtime.llama_server != new.runtime.llama_server

@@ -168,7 +168,7 @@ class Scheduler:
             return
         absence = self._store.absence(model.spec)
         if absence and not model.error:
-            model.error, model.missing = absence, True
+            model.error, model.missing = str(absence), True
         elif model.missing and not absence:
             model.forgive()
 

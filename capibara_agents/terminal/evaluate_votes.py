@@ -13,6 +13,7 @@ from capibara_agents.evaluation.consensus import PanelFigures, Row
 from capibara_agents.evaluation.vote_tables import by_voters_sheet, calibration_sheet, panels_sheet
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.evaluate import facts_of, followed, named, prepare, print_sheets
+from capibara_agents.texts import phrase
 from capibara_agents.verify.prints import find_print_question, same_answer, settle_print_question
 from capibara_agents.verify.sandbox import available
 
@@ -40,7 +41,7 @@ def show_consensus(run: ConsensusRun, terminal: Terminal, *, as_json: bool) -> N
     panels = consensus.read_panels(run.panels)
     of_set = run.file.stem
     if of_set not in panels:
-        raise ConfigError(f"{run.panels} names no panel for {of_set}; it has some for {', '.join(panels) or 'none'}.")
+        raise ConfigError(phrase("rows.no_panel_for", path=run.panels, set=of_set, known=", ".join(panels) or "-"))
     prepare(run.report, terminal)
     measured = _measure(rows, of_set, panels[of_set], run.folds, terminal)
     held = facts_of(run.command, len(rows))

@@ -89,7 +89,7 @@ def verify(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *
     store = WeightStore(settings.weights_dir)
     rows: list[dict[str, str | bool | None]] = []
     for spec in specs:
-        wrong = _wrong(store, spec)
+        wrong = _wrong(store, spec, terminal)
         rows.append({"id": spec.id, "ok": wrong is None, "error": wrong})
         if not as_json:
             said = terminal.text("weights.here") if wrong is None else terminal.text("weights.wrong", error=wrong)
@@ -100,11 +100,11 @@ def verify(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *
         raise WeightsError(terminal.text("weights.get", fleet=settings.fleet, models=", ".join(bad)))
 
 
-def _wrong(store: WeightStore, spec: ModelSpec) -> str | None:
+def _wrong(store: WeightStore, spec: ModelSpec, terminal: Terminal) -> str | None:
     try:
         store.verify(spec)
     except WeightsError as error:
-        return error.message
+        return error.told(terminal.language)
     return None
 
 

@@ -137,7 +137,7 @@ def _reload(house: House, reread: Callable[[], Settings], terminal: Terminal) ->
     try:
         change = house.reload(reread())
     except CapibaraError as error:
-        terminal.note("serve.not_reloaded", error=error.message)
+        terminal.note("serve.not_reloaded", error=error.told(terminal.language))
         return
     terminal.note("serve.reloaded", **{name: len(ids) for name, ids in asdict(change).items()})
 

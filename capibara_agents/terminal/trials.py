@@ -121,7 +121,7 @@ class Trials:
                 question = self._what(lines, name) if name in ("model", "router", "consensus", "compare") else None
                 self.trial(name, question, model)
             except CapibaraError as error:
-                self._terminal.note("error", text=error.message)
+                self._terminal.note("error", text=error.told(self._terminal.language))
 
     def _offer(self) -> None:
         self._terminal.say("test.menu")

@@ -124,6 +124,12 @@ async def closing(house: FakeHouse) -> Exchange:
     return await post(app, CHAT, BODY).done()
 
 
+async def while_it_starts(house: FakeHouse) -> Exchange:
+    app = app_of(house)
+    app.state.traffic.begun.clear()
+    return await get(app, "/health/ready").done()
+
+
 async def silent_models(house: FakeHouse) -> Exchange:
     house.upstream.otherwise = say("")
     return await asking()(house)
@@ -168,6 +174,7 @@ CASES: dict[str, Case] = {
     "too_many_requests": while_another_runs(requests_at_once=1),
     "overloaded": while_another_runs(requests_in_all=1),
     "closing": closing,
+    "starting": while_it_starts,
     "no_answer": silent_models,
     "model_loading": refused(ModelLoading("gpt-oss-20b is loading.", model_id=GPT, retry_after_s=2)),
     "model_unavailable": refused(ModelUnavailable("gpt-oss-20b is not up.", model_id=GPT)),

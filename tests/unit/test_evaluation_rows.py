@@ -42,7 +42,7 @@ def test_rows_are_read_with_what_they_say_and_no_more(tmp_path: Path) -> None:
         ((json.dumps({**GOOD, "domain": "maths"}),), "line 1: domain: .*'math'.*found 'maths'"),
         ((json.dumps({**GOOD, "language": "fr"}),), "line 1: language: .*found 'fr'"),
         ((json.dumps({**GOOD, "tier": "large"}),), "line 1: tier: .*fast_response.*found 'large'"),
-        ((json.dumps(GOOD), "", json.dumps({"id": "x", "language": "en"})), "line 3: prompt: Field required"),
+        ((json.dumps(GOOD), "", json.dumps({"id": "x", "language": "en"})), "line 3: prompt: it is missing"),
         (("",), "has no rows"),
     ],
 )
