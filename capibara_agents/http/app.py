@@ -30,6 +30,7 @@ from capibara_agents.http import (
     route,
 )
 from capibara_agents.http.gate import Gate
+from capibara_agents.http.head import Head
 from capibara_agents.http.house import House
 from capibara_agents.http.traffic import Traffic
 from capibara_agents.version import __version__
@@ -71,6 +72,7 @@ def build_app(house: House, *, lifespan: Lifespan | None = None) -> FastAPI:
     openapi.describe(app)
     # What serves the application reads it, to close in good order.
     app.state.traffic = traffic = Traffic(settings)
+    app.add_middleware(Head)
     app.add_middleware(Gate, limits=settings, traffic=traffic)
     # Outside the gate: what it refuses is counted too.
     app.add_middleware(metrics.Metered, metering=lambda: house.metering)

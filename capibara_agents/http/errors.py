@@ -161,4 +161,5 @@ def _allowed(request: Request) -> set[str]:
     fitting = [here] if here in paths else [path for path in paths if compile_path(path)[0].match(here)]
     # A path that says more of itself comes before one with more that is filled in.
     least = min((path.count("{") for path in fitting), default=0)
-    return {method.upper() for path in fitting if path.count("{") == least for method in paths[path]}
+    found = {method.upper() for path in fitting if path.count("{") == least for method in paths[path]}
+    return found | {"HEAD"} if "GET" in found else found

@@ -70,6 +70,7 @@ def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Ca
         http=guarded(
             max_header_bytes=settings.max_header_bytes,
             header_timeout_s=settings.header_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
             read_timeout_s=settings.read_timeout_s,
         ),
         log_level="warning",

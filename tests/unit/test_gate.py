@@ -304,7 +304,7 @@ async def test_nothing_new_begins_while_the_service_closes(house: FakeHouse) -> 
 # ---------------------------------------------------------------- connections
 
 
-LIMITED = guarded_connection(max_header_bytes=4096, header_timeout_s=0.5, read_timeout_s=0.5)
+LIMITED = guarded_connection(max_header_bytes=4096, header_timeout_s=0.5, body_timeout_s=0.5, read_timeout_s=0.5)
 
 
 @pytest.fixture
