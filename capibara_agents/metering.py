@@ -39,6 +39,8 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    speed: float | None = None
+    """Tokens a second after the first one, of the last answer that had two; None before any had."""
 
     def plus(self, candidate: Candidate) -> Tally:
         """With one more candidate."""
@@ -49,7 +51,17 @@ class Tally:
             prompt_tokens=self.prompt_tokens + candidate.usage.prompt_tokens,
             completion_tokens=self.completion_tokens + candidate.usage.completion_tokens,
             seconds=self.seconds + candidate.timings.total_ms / 1000,
+            speed=speed_of(candidate) or self.speed,
         )
+
+
+def speed_of(candidate: Candidate) -> float | None:
+    """Tokens a second after the first one; None for an answer of one token, or none."""
+    timings, tokens = candidate.timings, candidate.usage.completion_tokens
+    if timings.ttft_ms is None or tokens < 2:
+        return None
+    writing_ms = timings.total_ms - timings.wait_ms - timings.ttft_ms
+    return 1000 * (tokens - 1) / writing_ms if writing_ms > 0 else None
 
 
 class Metering:

@@ -374,7 +374,9 @@ class ModelStatus(Value):
     port: int | None = None
     rss_bytes: int | None = None
     reserved_bytes: int = Field(0, description="Counted against the budget while its server runs.")
-    tokens_per_second: float | None = Field(None, description="Written now, over all answers; None at rest.")
+    tokens_per_second: float | None = Field(
+        None, description="Written now, over all answers; at rest None, or in GET /fleet that of the last answer."
+    )
     active: int = Field(0, description="Claims held now.")
     queue: int = Field(0, description="Claims waiting for it.")
     slots: int = Field(1, description="Requests it answers side by side.")

@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from capibara_agents.assembly import House
 from capibara_agents.http.app import build_app
+from capibara_agents.metering import Tally
 from capibara_agents.settings import Settings
-from capibara_agents.types import ServerState
+from capibara_agents.types import Candidate, ServerState, Timings, Usage
 from tests.asgi import Exchange, get, post
 from tests.fakes import GPT, PHI, SPANISH, FakeHouse, fail
 
@@ -113,3 +114,28 @@ def test_the_time_since_the_start_counts_from_the_start(settings: Settings) -> N
         house.__dict__[part] = MagicMock()
     house.warm()
     assert "metering" in house.__dict__
+
+
+async def test_a_short_answer_says_how_fast_it_was(house: FakeHouse) -> None:
+    """Its model's speed in GET /fleet is its own, though it is over before the fleet looks twice; others have none."""
+    house.upstream.otherwise = SPANISH
+    app = build_app(house)
+    body = {"model": PHI, "messages": [{"role": "user", "content": "hola"}]}
+    before = (await get(app, "/fleet").done()).json()["models"]
+    assert {model["tokens_per_second"] for model in before} == {None}
+    assert (await post(app, "/v1/chat/completions", body).done()).status == 200
+    after = {model["id"]: model["tokens_per_second"] for model in (await get(app, "/fleet").done()).json()["models"]}
+    assert after[PHI] > 0
+    assert after[GPT] is None
+
+
+def test_an_answer_of_one_token_leaves_the_speed_as_it_was() -> None:
+    """Nothing can be measured of it; nor of one that failed before its first token."""
+    timings = Timings(wait_ms=100, ttft_ms=50, total_ms=400)
+    ten = Candidate(model=PHI, attempt=1, content="a b", usage=Usage(completion_tokens=11), timings=timings)
+    tally = Tally().plus(ten)
+    assert tally.speed == pytest.approx(40)
+    one = ten.model_copy(update={"usage": Usage(completion_tokens=1)})
+    none = ten.model_copy(update={"timings": Timings(wait_ms=100, ttft_ms=None, total_ms=400), "error": "x"})
+    assert tally.plus(one).plus(none).speed == tally.speed
+    assert Tally().plus(one).speed is None
