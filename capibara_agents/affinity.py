@@ -288,6 +288,9 @@ def _as_sent(message: BaseMessage) -> tuple[bytes, int]:
 
 def _parts(content: Sequence[Any]) -> tuple[str, int]:
     """The text of a content of parts, with what tells its images apart, and its size in characters."""
+    if len(content) == 1 and isinstance(content[0], Mapping) and isinstance(content[0].get("text"), str):
+        # As some clients send what others send as plain text.
+        return content[0]["text"], len(content[0]["text"])
     said, chars = [], 0
     for part in content:
         text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None

@@ -48,7 +48,7 @@ BELIEVE, ENOUGH = 3.0, 1.0
 ANSWER_S = 10.0
 # As the machine room guesses before it has seen a load.
 START_S, READ_BYTES_PER_S, UNKNOWN_BYTES = 1.0, 500e6, 2**30
-# Until it was measured: 40 tokens a second for 12 GB of weights, and in proportion, as computing bounds it. Chosen.
+# Until any was measured: 40 tokens a second for 12 GB of weights, and in proportion, as computing bounds it. Chosen.
 PREFILL_BYTES_PER_S = 500e9
 # More than one rung, less than two.
 READING_AT_MOST = 0.2
@@ -134,9 +134,16 @@ def reread_s(situation: Situation, specs: Sequence[ModelSpec]) -> dict[str, floa
 
 
 def prefill_per_s(spec: ModelSpec, situation: Situation) -> float:
-    """Tokens of a prompt that the model reads in a second: as measured, else by the size of its weights."""
-    measured = situation.prefill_per_s.get(spec.id)
-    return measured or PREFILL_BYTES_PER_S / (weights_bytes(spec) or UNKNOWN_BYTES)
+    """Tokens of a prompt that the model reads in a second: as measured, else by its size and how fast others read."""
+    measured = situation.prefill_per_s
+    if spec.id in measured:
+        return measured[spec.id]
+    known = [measured[other.id] * _size(other) for other in situation.settings.models if other.id in measured]
+    return (fmean(known) if known else PREFILL_BYTES_PER_S) / _size(spec)
+
+
+def _size(spec: ModelSpec) -> int:
+    return weights_bytes(spec) or UNKNOWN_BYTES
 
 
 def reading(seconds: float, price_per_s: float) -> float:
@@ -157,7 +164,7 @@ def load_s(spec: ModelSpec, status: ModelStatus | None, fleet: FleetSnapshot) ->
         return 0.0
     whole_s = status.load_s
     if whole_s is None:
-        whole_s = START_S + (weights_bytes(spec) or UNKNOWN_BYTES) / READ_BYTES_PER_S
+        whole_s = START_S + _size(spec) / READ_BYTES_PER_S
     if status.state is ServerState.starting:
         return whole_s * (1.0 - (0.5 if status.load_progress is None else status.load_progress))
     return whole_s * (2.0 if _must_make_room(spec, fleet) else 1.0)

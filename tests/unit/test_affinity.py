@@ -59,6 +59,7 @@ def test_a_follow_up_has_been_read_as_far_as_it_is_the_same() -> None:
     affinity.answered(turn([QUESTION]), endpoint())
     assert read(affinity, follow_up()) == {PHI: 1020}
     assert read(affinity, follow_up(answer="Otra cosa.")) == {PHI: 1000}
+    assert read(affinity, [QUESTION, AIMessage([{"type": "text", "text": ANSWER}]), ON]) == {PHI: 1020}
     assert read(affinity, [HumanMessage("¿Qué dice el manual de la caldera?"), ON]) == {}
     assert read(affinity, [AIMessage(str(QUESTION.content))]) == {}, "who says it counts"
 

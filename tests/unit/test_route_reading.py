@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,16 @@ def test_only_what_another_has_read_counts(five: Settings) -> None:
 
 
 def test_a_measured_speed_counts_and_otherwise_the_size(five: Settings) -> None:
-    """A machine that reads ten times as quickly has ten times less to weigh."""
+    """A machine that reads ten times as quickly has ten times less to weigh; one model's speed tells of the others'."""
     quick = {model: 10 * speed for model, speed in SPEEDS.items()}
     read = {MISTRAL: 1000}
     assert plan(five, read).models == (MISTRAL,)
     assert plan(five, read, prefill_per_s=quick).models == (PHI,)
-    by_size = Situation(classification(), Request(), five, READY, prefill_per_s={PHI: 7.0})
-    assert prefill_per_s(five.spec(PHI), by_size) == 7.0
-    assert prefill_per_s(five.spec(GPT), by_size) == pytest.approx(PREFILL_BYTES_PER_S / 12.1e9, rel=0.01)
+    unknown = Situation(classification(), Request(), five, READY)
+    assert prefill_per_s(five.spec(GPT), unknown) == pytest.approx(PREFILL_BYTES_PER_S / 12.1e9, rel=0.01)
+    by_another = replace(unknown, prefill_per_s={PHI: 7.0})
+    assert prefill_per_s(five.spec(PHI), by_another) == 7.0
+    assert prefill_per_s(five.spec(GPT), by_another) == pytest.approx(7.0 * 2.49 / 12.1, rel=0.01)
 
 
 def test_the_reason_says_it_where_it_was_decisive(five: Settings) -> None:
