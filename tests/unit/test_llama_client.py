@@ -232,7 +232,7 @@ async def test_a_connection_that_breaks_is_an_error() -> None:
         await answer_of(piece({"content": "a"}), resets=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(aiohttp.ClientConnectorError):
+        with pytest.raises(aiohttp.ClientConnectionError):
             await asked(LlamaClient(f"http://127.0.0.1:{free.getsockname()[1]}/v1", "secret"))
 
 
