@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,11 @@ class Placed:
     def __len__(self) -> int:
         return len(self.meaning)
 
+    @cached_property
+    def squares(self) -> tuple[Array, Array]:
+        """Squared lengths of the rows."""
+        return (self.meaning * self.meaning).sum(1), (self.form * self.form).sum(1)
+
 
 @dataclass(frozen=True, eq=False)
 class _Space:
@@ -138,7 +144,8 @@ class _Space:
 
     def nearness(self, x: Placed, landmarks: Placed) -> Array:
         """k between the rows of `x` and of `landmarks`."""
-        meaning, form = _squares(x.meaning, landmarks.meaning), _squares(x.form, landmarks.form)
+        meaning = _distances(x.squares[0], landmarks.squares[0], x.meaning @ landmarks.meaning.T)
+        form = _distances(x.squares[1], landmarks.squares[1], x.form @ landmarks.form.T)
         joint = self.beliefs.joint
         near: Array = joint * np.exp(-0.5 * (meaning + form))
         if joint < 1:
@@ -146,9 +153,9 @@ class _Space:
         return near.astype(np.float64)
 
 
-def _squares(x: Array, y: Array) -> Array:
+def _distances(x_squares: Array, y_squares: Array, products: Array) -> Array:
     """Squared distances between the rows of x and of y."""
-    squares: Array = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2 * (x @ y.T)
+    squares: Array = x_squares[:, None] + y_squares[None] - 2 * products
     return np.maximum(0, squares)
 
 
