@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # Runs that wait to be written down; beyond, the newest are not learned from.
 WAITING = 1000
+# Runs that end within so much time are written down together, unless somebody waits for one of them.
+GATHERED_S = 0.2
 # Outcomes of runs are recorded together: each update is weighed against the past, which takes longer than a run.
 BATCH, BATCH_S = 64, 5.0
 # The next batch waits for so many times what the last one took: learning has at most this share of a core.
@@ -71,6 +73,7 @@ class Learning:
         self._journal = journal
         self._learner = learner
         self._ended: queue.Queue[Run | threading.Event | None] = queue.Queue(WAITING)
+        self._waited_for = threading.Event()
         self._learn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
@@ -189,6 +192,7 @@ class Learning:
             self._closed = True
             thread = self._thread
         if thread is not None:
+            self._waited_for.set()
             self._ended.put(None)
             thread.join(CLOSE_S)
         weighing = self._weighing
@@ -212,6 +216,7 @@ class Learning:
         if self._thread is None:
             return True
         reached = threading.Event()
+        self._waited_for.set()
         try:
             self._ended.put(reached, timeout=CLOSE_S)
         except queue.Full:
@@ -222,11 +227,10 @@ class Learning:
         outcomes: list[Outcome] = []
         last = rested = time.monotonic()
         while True:
-            item = self._next(BATCH_S if outcomes else None)
-            if isinstance(item, Run):
-                self._write(item)
-                outcomes.extend(outcomes_of_run(item))
-            elif item is not None:
+            runs, item = self._next(BATCH_S if outcomes else None)
+            self._write(runs)
+            outcomes.extend(outcome for run in runs for outcome in outcomes_of_run(run))
+            if item is not None:
                 item.set()
             now = time.monotonic()
             due = now >= rested and (len(outcomes) >= BATCH or now - last >= BATCH_S)
@@ -240,19 +244,30 @@ class Learning:
             if item is None:
                 return
 
-    def _next(self, wait_s: float | None) -> Run | threading.Event | None:
-        """What comes next; after `wait_s` seconds an event that nobody waits for."""
+    def _next(self, wait_s: float | None) -> tuple[list[Run], threading.Event | None]:
+        """The runs that end next, and what came after them; after `wait_s` seconds an event that nobody waits for."""
+        runs: list[Run] = []
         try:
-            return self._ended.get(timeout=wait_s)
+            item = self._ended.get(timeout=wait_s)
+            if isinstance(item, Run):
+                # To be woken for each takes longer than to write it down.
+                self._waited_for.wait(GATHERED_S)
+            self._waited_for.clear()
+            while isinstance(item, Run):
+                runs.append(item)
+                item = self._ended.get_nowait()
+            return runs, item
         except queue.Empty:
-            return threading.Event()
+            return runs, threading.Event()
 
-    def _write(self, run: Run) -> None:
+    def _write(self, runs: Sequence[Run]) -> None:
         try:
-            self._journal.put([run])
-            self._note_round(run)
+            if runs:
+                self._journal.put(runs)
+            for run in runs:
+                self._note_round(run)
         except Exception as error:  # noqa: BLE001  (a full disk must not end the thread)
-            log.warning("a request could not be written down for feedback: %s", type(error).__name__)
+            log.warning("requests could not be written down for feedback: %s", type(error).__name__)
 
     def _note_round(self, run: Run, score: float | None = None) -> None:
         """Keep a vote whose truth is known; of a request the last word counts."""
