@@ -108,7 +108,8 @@ def guarded(
             if self.flow.read_paused:
                 self._wait_for_body()
             else:
-                self._refuse(f"The body did not arrive within {body_timeout_s:g} s.", "request_timeout")
+                # Who is answered would take more for the answer to what he asks next; another is not answered here.
+                self.transport.close()
 
         def _wait_for_reader(self) -> None:
             waiting = self.transport.get_write_buffer_size()
@@ -141,13 +142,15 @@ def guarded(
                 self._alarm = None
 
         def _refuse(self, message: str, code: str) -> None:
+            in_head = self._in_head
             self._rest()
             self._is_whole()
             transport: Any = self.transport
             if transport.is_closing():
                 return
-            # In the middle of an answer, or before one that waits its turn, there is no room for another.
-            if self._is_idle():
+            # In the middle of an answer, or before one that waits its turn, there is no room for another; nor for a
+            # second one, to a request whose body goes wrong after its answer.
+            if in_head and self._is_idle():
                 transport.write(_refusal(message, code))
             transport.close()
 

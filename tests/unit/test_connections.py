@@ -82,15 +82,32 @@ def test_a_head_too_large_or_late_is_told_in_the_same_shape(door: tuple[str, int
     assert (status, error["code"]) == (b"HTTP/1.1 408 Request Timeout", "request_timeout")
 
 
+def test_a_body_that_goes_wrong_after_its_answer_is_not_answered_again(door: tuple[str, int]) -> None:
+    """Its sender would take that for the answer to what he asks next."""
+    with socket.create_connection(door) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.sendall(b"POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+        got = connection.recv(65536)
+        while not got.endswith(b"x" * 2000):
+            got += connection.recv(65536)
+        connection.sendall(b"no length\r\n")
+        assert connection.recv(65536) == b""
+    assert got.count(b"HTTP/1.1") == 1
+
+
 @pytest.mark.parametrize("more", [b"{", b""])
 def test_a_body_that_stops_holds_no_connection(door: tuple[str, int], more: bytes) -> None:
     """Small, not asked for by what answers, which has answered long ago; with and without a last piece."""
     with socket.create_connection(door) as connection:
         connection.settimeout(LIMIT_S)
         connection.sendall(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
-        assert connection.recv(64).startswith(b"HTTP/1.1 200")
         connection.sendall(more)
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
         assert ended.acquire(timeout=LIMIT_S)
+    assert got.startswith(b"HTTP/1.1 200")
+    assert got.endswith(b"\r\n\r\n" + b"x" * 2000), "one answer to one request"
 
 
 @pytest.mark.parametrize("rest", [b"\r\n", b"{}"])
