@@ -35,4 +35,9 @@ class Head:
         async def nothing_more() -> Message:
             return {"type": "http.disconnect"} if ended else await receive()
 
-        await self._app({**scope, "method": "GET"}, nothing_more, without_body)
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, nothing_more, without_body)
+        finally:
+            # What was found for it, by which it is counted.
+            scope.update({**asked, "method": "HEAD"})

@@ -79,6 +79,13 @@ async def test_nothing_of_a_question_is_in_them(house: FakeHouse) -> None:
     assert total(found, requests, http_route="/api/chat", http_response_status_code="200") == 1
 
 
+async def test_head_is_counted_at_its_own_path(house: FakeHouse) -> None:
+    """As GET is, under its own name."""
+    await Exchange(build_app(house), "HEAD", "/health/live").done()
+    requests = "http_server_request_duration_seconds_count"
+    assert total(await samples(house), requests, http_request_method="HEAD", http_route="/health/live") == 1
+
+
 async def test_the_fleet_as_it_is_now(house: FakeHouse) -> None:
     """One state for each model; what changes is seen at the next look."""
     house.fleet.states[GPT] = ServerState.failed
