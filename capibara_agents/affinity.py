@@ -241,7 +241,7 @@ class _Beginnings:
 
 def takes_long(messages: Sequence[BaseMessage]) -> bool:
     """Whether digesting them is work for a thread."""
-    return len(messages) > LONG_MESSAGES or sum(len(message.content) for message in messages) > LONG_CHARS
+    return len(messages) > LONG_MESSAGES or sum(_chars(message.content) for message in messages) > LONG_CHARS
 
 
 def _conversation(turn: Turn, generation: int, sent: _Beginnings) -> _Conversation:
@@ -301,6 +301,14 @@ def _parts(content: Sequence[Any]) -> tuple[str, int]:
             said.append(_image(part))
             chars += IMAGE_CHARS
     return "".join(said), chars
+
+
+def _chars(content: str | Sequence[Any]) -> int:
+    """Characters of its text, in one piece or in parts."""
+    if isinstance(content, str):
+        return len(content)
+    texts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _image(part: Any) -> str:

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from capibara_agents.affinity import LAST, LONG_MESSAGES, MOST_CONVERSATIONS, Affinity, Turn
+from capibara_agents.affinity import (
+    LAST,
+    LONG_CHARS,
+    LONG_MESSAGES,
+    MOST_CONVERSATIONS,
+    Affinity,
+    Turn,
+    takes_long,
+)
 from capibara_agents.runnable import read_messages
 from capibara_agents.types import Endpoint, FleetSnapshot, Keeps, ModelStatus, Sampling, ServerState, Usage
 from tests.fakes import GPT, PHI, until
@@ -291,3 +299,11 @@ def test_it_may_be_used_from_threads_and_loops_at_once() -> None:
     indexed = {id(c) for holders in affinity._known.values() for c in holders}
     assert held == indexed
     assert len(held) == 4
+
+
+@pytest.mark.parametrize("said", [str, lambda text: [{"type": "text", "text": text}], lambda text: [text]])
+def test_a_long_text_is_long_in_parts_too(said: Any) -> None:
+    """And an image, of which little is looked at, is not."""
+    assert takes_long([HumanMessage(said("a" * (LONG_CHARS + 1)))])
+    assert not takes_long([HumanMessage(said("a" * 1000))])
+    assert not takes_long([HumanMessage([{"type": "image_url", "image_url": {"url": "a" * (LONG_CHARS + 1)}}])])
