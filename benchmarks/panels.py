@@ -4,7 +4,9 @@
 
 FILE is what `capibara eval consensus` reads. Panels are drawn from the models that answered at least nine rows in ten
 and were right on at least three rows in ten; each is replayed by cross-validation as that command does it. The best
-single model is the best over all rows, so it is chosen with knowledge that the vote does not have.
+single model is the best over all rows, so it is chosen with knowledge that the vote does not have. "calibration" is
+ECE over all panels of a size together: where one panel has a handful of ballots in a bin, these have hundreds, though
+of the same questions.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from capibara_agents.calibration import Bin, calibration_error
 from capibara_agents.evaluation.consensus import PanelFigures, Row, read_rows, replay
 
 ANSWERED, RIGHT = 0.9, 0.3
@@ -70,6 +73,21 @@ def summary(measured: Sequence[tuple[float, PanelFigures]]) -> dict[str, Any]:
     }
 
 
+def together(figures: Sequence[PanelFigures]) -> list[Bin]:
+    """The bins of all panels as one."""
+    held: dict[float, list[Bin]] = {}
+    for one in figures:
+        for found in one.bins:
+            held.setdefault(found.low, []).append(found)
+    merged = []
+    for low, bins in sorted(held.items()):
+        n = sum(found.n for found in bins)
+        confidence = sum(found.n * found.confidence for found in bins) / n
+        accuracy = sum(found.n * found.accuracy for found in bins) / n
+        merged.append(Bin(low=low, high=bins[0].high, n=n, confidence=confidence, accuracy=accuracy))
+    return merged
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
@@ -97,6 +115,13 @@ def main() -> None:
             f"gap under {end:g}": summary(held)
             for end in GAPS
             if (held := [one for one in measured if group(one[0]) == end])
+        }
+        bins = together([figures for _, figures in measured])
+        report[f"{size} voters"]["calibration"] = {
+            "ballots": sum(held.n for held in bins),
+            "ece": round(calibration_error(bins) or 0.0, 4),
+            "mean ece of one panel": round(mean(figures.ece for _, figures in measured), 4),
+            "by chance, of one panel": round(mean(figures.ece_of_perfect for _, figures in measured), 4),
         }
     print(json.dumps(report, indent=None if options.json else 2, ensure_ascii=False))
 
