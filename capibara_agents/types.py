@@ -381,7 +381,7 @@ class ModelStatus(Value):
     queue: int = Field(0, description="Claims waiting for it.")
     slots: int = Field(1, description="Requests it answers side by side.")
     load_progress: float | None = Field(None, ge=0, le=1)
-    load_s: float | None = Field(None, ge=0, description="What loading it takes, measured or guessed; None: unknown.")
+    load_s: float | None = Field(None, ge=0, description="What its latest start took; None before the first.")
     restarts: int = 0
     error: str | None = Field(None, description="One sentence: why it failed.")
     permanent: bool = Field(False, description="A failure that a restart cannot mend.")

@@ -125,6 +125,7 @@ class Model:
     missing: bool = False
     last_used: float = field(default_factory=time.monotonic)
     load_s: float = 0.0
+    """What the latest start took until it was ready; 0 before the first."""
 
     @property
     def id(self) -> str:
@@ -299,6 +300,7 @@ class Model:
             queue=len(self.queue),
             slots=self.spec.slots,
             load_progress=server.progress if server else None,
+            load_s=(server.load_s if server else 0.0) or self.load_s or None,
             restarts=self.restarts,
             reserved_bytes=self.charge_bytes,
             tokens_per_second=self.watch.tokens_per_second,

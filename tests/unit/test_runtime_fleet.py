@@ -384,6 +384,17 @@ async def test_unload_waits_for_the_claim_and_load_brings_it_back(room: Room, ru
     assert room.starts() == ["m", "m", "m"]
 
 
+async def test_what_a_start_took_is_told_from_then_on(room: Room, run: Callable[..., LlamaFleet]) -> None:
+    """The policy weighs loading by it; nothing is made up before."""
+    fleet = run(room.spec("m"))
+    assert fleet.snapshot().get("m").load_s is None
+    await ask(fleet)
+    took_s = fleet.snapshot().get("m").load_s
+    assert took_s
+    await asyncio.wait_for(asyncio.wrap_future(fleet.unload("m")), WAIT_S)
+    assert fleet.snapshot().get("m").load_s == took_s
+
+
 async def test_idle_model_is_unloaded(room: Room, run: Callable[..., LlamaFleet]) -> None:
     """After idle_unload_s without use the process is gone."""
     fleet = run(room.spec("m", idle_unload_s=0.2))

@@ -19,6 +19,7 @@ from sse_starlette.sse import AppStatus
 
 from capibara_agents.http import errors
 from capibara_agents.http.fleet import changes, router
+from capibara_agents.metering import Metering
 from capibara_agents.runtime.fleet import LlamaFleet
 from capibara_agents.terminal.fleet import taken
 from capibara_agents.types import FleetSnapshot, ModelStatus, ServerState
@@ -28,7 +29,8 @@ from capibara_agents.types import FleetSnapshot, ModelStatus, ServerState
 async def served(fleet: LlamaFleet, room: Room, *specs: dict[str, Any]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the fleet's routes."""
     app = FastAPI()
-    app.include_router(router(SimpleNamespace(settings=room.settings(*specs), fleet=fleet)))  # type: ignore[arg-type]
+    house = SimpleNamespace(settings=room.settings(*specs), fleet=fleet, metering=Metering(fleet.snapshot))
+    app.include_router(router(house))  # type: ignore[arg-type]
     errors.install(app)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
