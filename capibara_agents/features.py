@@ -10,7 +10,9 @@ import math
 import re
 
 from capibara_agents.fold import fold
-from capibara_agents.signs import FRAMES, SIGNS
+from capibara_agents.frames import FRAMES, PLAIN_WORDS
+from capibara_agents.lexicon import GROUPS, both_tongues, groups_in, words_of
+from capibara_agents.signs import SIGNS
 from capibara_agents.types import Domain, Sampling, Value
 
 SCAN_CHARS = 1500
@@ -133,8 +135,12 @@ def domain_evidence(text: str) -> dict[Domain, float]:
     for domain, weight, pattern in SIGNS:
         if pattern.search(scan):
             _add(found, domain, weight)
+    frame = _frame(scan)
+    for domain, weight, pattern in PLAIN_WORDS:
+        if pattern.search(frame):
+            _add(found, domain, weight)
     _weigh_choices(scan, found)
-    _weigh_frame(_frame(scan), found)
+    _weigh_frame(frame, found)
     if len(scan) < 80 and _GREETING.match(scan):
         found["chitchat"] = 4.0
     for domain, penalty in _UNSHOWN.items():
@@ -231,10 +237,16 @@ _AMOUNT = re.compile(
 _SYMBOL = re.compile(r"[{}()\[\];=<>_`\\]")
 _CHOICE = re.compile(r"^[ \t]*\(?[a-h1-5][.)]\s", re.MULTILINE)
 
+_TURN = re.compile(r"(?:^|[.?!] )\w+ ?: ", re.MULTILINE)
+_AFTER_COLON = re.compile(r": (.+)", re.DOTALL)
+_QUOTED = re.compile(r'"([^"\n]{2,})"')
+
 SURFACE = (
     *("length", "words<=3", "words<=7", "words<=14", "words>40", "words>120"),
     *("ends ?", "has ?", "wh-", "yes/no", "you", "me", "numbers", "numbers in text", "amount asked", "lines"),
     *("symbols", "choices", "quotes", "colon", "yes/no you", "wh- you", "ends .!", "amount of numbers ?"),
+    *("both tongues", "turns", "told after :", "quoted"),
+    *(f"says {group}" for group in GROUPS),
 )
 """The shapes of `surface`, in its order."""
 
@@ -247,6 +259,7 @@ def surface(text: str) -> tuple[float, ...]:
     end = scan.rstrip()[-1:]
     what, yes_no = bool(_WHAT.match(scan)), bool(_YES_NO.match(scan))
     some = words > 10 and numbers >= 2
+    said = words_of(scan)
     values = (
         *(math.log1p(words) / 3, words <= 3, words <= 7, words <= 14, words > 40, words > 120),
         *(end == "?", "?" in scan, what, yes_no, min(you, 3) / 2, min(me, 3) / 2),
@@ -254,8 +267,21 @@ def surface(text: str) -> tuple[float, ...]:
         *(5 * len(_SYMBOL.findall(scan)) / max(20, len(scan)), min(len(_CHOICE.findall(scan)), 5) / 3),
         *('"' in scan or "'" in scan.replace("'s", ""), ":" in scan, yes_no and you > 0, what and you > 0),
         *(end in (".", "!"), some and end == "?"),
+        *(
+            both_tongues(said),
+            min(len(_TURN.findall(scan)), 4) / 3,
+            _length_of(_AFTER_COLON, scan),
+            _length_of(_QUOTED, scan),
+        ),
+        *groups_in(said),
     )
     return tuple(float(value) for value in values)
+
+
+def _length_of(part: re.Pattern[str], scan: str) -> float:
+    """How long the first such part of a text is, about in [0, 1]; 0 without one."""
+    found = part.search(scan)
+    return math.log1p(len(found.group(1).split())) / 4 if found else 0.0
 
 
 # ---------------------------------------------------------------- how much is asked
