@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from capibara_agents.embedder import Vector
 from capibara_agents.errors import BadQuestion, StoreError
 from capibara_agents.mirror import MIRRORED, Label, Mirror, Reflection, by_score, label_of, reflection_of
+from capibara_agents.texts import phrase
 from capibara_agents.types import Domain, Language, Neighbour, Value
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def write_jsonl(exemplars: Iterable[Exemplar], path: Path) -> None:
     try:
         path.write_text("".join(exemplar.model_dump_json() + "\n" for exemplar in exemplars), encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}.") from error
+        raise StoreError(phrase("wrong.unwritable", file=str(path), error=_reason(error))) from error
 
 
 def read_jsonl(path: Path) -> tuple[Exemplar, ...]:
@@ -96,8 +97,13 @@ def read_jsonl(path: Path) -> tuple[Exemplar, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from error
+        raise StoreError(phrase("wrong.unreadable", file=str(path), error=_reason(error))) from error
     return tuple(parse_jsonl(text, path.name, origin="user"))
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    """What went wrong, without the name of the file and the number of the error."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else f"no UTF-8 at byte {error.start}"
 
 
 def content_version(exemplars: Iterable[Exemplar], embedder_version: str) -> str:

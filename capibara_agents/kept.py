@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.stock import Stock
+from capibara_agents.texts import phrase
 
 if TYPE_CHECKING:
     from capibara_agents.conversations import Conversations
@@ -67,7 +68,8 @@ def checked(kinds: Sequence[str]) -> list[Kind]:
     for name in kinds:
         kind = next((known for known in KINDS if known == name), None)
         if kind is None:
-            raise BadQuestion(f"{name[:100]!r} is not kept; choose from {', '.join(KINDS)}.", code="not_found")
+            told = phrase("wrong.kept", name=repr(name[:100]), known=", ".join(KINDS))
+            raise BadQuestion(told, code="not_found")
         found.append(kind)
     return found
 

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from capibara_agents.errors import BadQuestion
 from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
@@ -15,6 +16,7 @@ from capibara_agents.terminal.decision import show_decision
 from capibara_agents.terminal.decision import show_route as print_route
 from capibara_agents.terminal.respondent import Turn, respondent
 from capibara_agents.terminal.waiting import waiting
+from capibara_agents.texts import phrase
 from capibara_agents.types import Request
 
 
@@ -37,6 +39,7 @@ class Asked:
 
 def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) -> None:
     """Ask the service that is running here, or start what the question needs and stop it after."""
+    check(asked.question)
     request = asked.request()
     note_stand_ins(settings, terminal)
     with respondent(settings, terminal) as one, waiting(terminal) as told:
@@ -46,6 +49,12 @@ def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) 
         return
     Console().print(Markdown(said.content))
     show_decision(said, terminal)
+
+
+def check(question: str) -> None:
+    """BadQuestion where there is nothing that a model could answer."""
+    if not question.strip():
+        raise BadQuestion(phrase("wrong.no_question"), param="question")
 
 
 def show_route(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from capibara_agents.errors import CapibaraError
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
-from capibara_agents.terminal.ask import Asked, note_stand_ins
+from capibara_agents.terminal.ask import Asked, check, note_stand_ins
 from capibara_agents.terminal.decision import checks_of
 from capibara_agents.terminal.respondent import Respondent, Said, respondent, tokens_per_second
 from capibara_agents.terminal.waiting import waiting
@@ -33,6 +33,7 @@ def run(
     """Ask all models, or those named. CapibaraError when none of them answered."""
     specs = [settings.spec(name) for name in names] if names else list(settings.models)
     asked = Asked(question, "capibara", "auto", max_tokens)
+    check(question)
     asked.request()
     note_stand_ins(settings, terminal)
     with respondent(settings, terminal) as one, waiting(terminal, lines=True) as told:

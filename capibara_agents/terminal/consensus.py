@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
-from capibara_agents.terminal.ask import note_stand_ins
+from capibara_agents.terminal.ask import check, note_stand_ins
 from capibara_agents.terminal.decision import (
     asked_table,
     ballot_rows,
@@ -53,6 +53,7 @@ class Election:
 
 def run(settings: Settings, election: Election, terminal: Terminal, *, as_json: bool) -> None:
     """Ask the voters, count, show the ballot."""
+    check(election.question)
     request = election.request(settings)
     note_stand_ins(settings, terminal)
     with respondent(settings, terminal) as one, waiting(terminal) as told:

@@ -9,10 +9,12 @@ from string import Template
 
 import pytest
 
-from capibara_agents import cli
+from capibara_agents import cli, exemplars, kept
 from capibara_agents.config import load
-from capibara_agents.errors import CapibaraError, ConfigError
+from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError, StoreError
+from capibara_agents.terminal.ask import check
 from capibara_agents.texts import catalogue, phrase
+from capibara_agents.types import Language
 
 ROOT = Path(__file__).parents[2]
 KINDS = frozenset({"ConfigError", "EngineError", "WeightsError"})
@@ -117,3 +119,32 @@ def test_the_terminal_tells_it_in_its_language(
     assert "No existe el archivo" in capsys.readouterr().err
     assert run("--lang", "en", "config", "check", "--config", "nada.yaml") == 2
     assert "There is no configuration file nada.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_a_file_that_is_not_there_is_told_without_its_number(tmp_path: Path, language: Language) -> None:
+    """The file once, and what is wrong with it; not Python's own line."""
+    missing = tmp_path / "nada" / "x.jsonl"
+    for use in (lambda: exemplars.read_jsonl(missing), lambda: exemplars.write_jsonl([], missing)):
+        with pytest.raises(StoreError) as found:
+            use()
+        told = found.value.told(language)
+        assert told.count(str(missing)) == 1
+        assert "Errno" not in told
+        assert told.startswith("No se puede" if language == "es" else str(missing))
+
+
+@pytest.mark.parametrize("words", ["", "  \n"])
+def test_a_question_without_words_is_refused_in_the_terminal(words: str) -> None:
+    """Nothing is started for it."""
+    with pytest.raises(BadQuestion) as found:
+        check(words)
+    assert found.value.told("es").startswith("Falta la pregunta")
+
+
+def test_what_is_not_kept_is_told_in_spanish() -> None:
+    """With what there is to choose from."""
+    with pytest.raises(BadQuestion) as found:
+        kept.checked(["nada"])
+    assert found.value.told("es").startswith("'nada' no se guarda")
+    assert kept.KINDS[0] in found.value.told("es")
