@@ -82,6 +82,8 @@ def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Ca
     server = _Server(config, house.settings, terminal, f"http://{_shown(host)}:{port}", app.state.traffic)
     if reread is not None:
         server.on_hangup = lambda: _reload(house, reread, terminal)
+        # Else it ends a service that is still starting.
+        signal.signal(signal.SIGHUP, server.hung_up_early)
     # uvicorn raises the signal again that has stopped it.
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
@@ -101,6 +103,11 @@ class _Server(uvicorn.Server):
         self._signal: int = signal.SIGTERM
         self.failure: Exception | None = None
         self.on_hangup: Callable[[], None] | None = None
+        self._is_hangup_due = False
+
+    def hung_up_early(self, *_: object) -> None:
+        """A SIGHUP before there is anything to take over a configuration: it counts once there is."""
+        self._is_hangup_due = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets answers under way be finished and refuses new ones; the second ends at once."""
@@ -131,6 +138,8 @@ class _Server(uvicorn.Server):
             loop = asyncio.get_running_loop()
             # In a thread: files are read and the engine is asked, which takes longer than a loop may stand still.
             loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, self.on_hangup)
+            if self._is_hangup_due:
+                loop.run_in_executor(None, self.on_hangup)
 
 
 def _reload(house: House, reread: Callable[[], Settings], terminal: Terminal) -> None:
