@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from capibara_agents import garbage, language, planning
+from capibara_agents import garbage, language
 from capibara_agents.affinity import Affinity
 from capibara_agents.classify import Classifier
 from capibara_agents.config import load
@@ -34,7 +34,6 @@ from capibara_agents.learning import Learning
 from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Learner
-from capibara_agents.route import Situation
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.runnable import GraphRunnable
 from capibara_agents.runtime.cpu import read_cpu
@@ -44,14 +43,14 @@ from capibara_agents.runtime.reload import Difference
 from capibara_agents.runtime.tuning import prefill_speeds, tuned_settings
 from capibara_agents.settings import Settings
 from capibara_agents.spelling import Spelling
-from capibara_agents.templates import apply as apply_template
 from capibara_agents.threads import Threads
 from capibara_agents.types import Classification, Language, Plan, Request
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from capibara_agents.graphs.capibara import Graph, Services
+    from capibara_agents.graphs.capibara import Graph
+    from capibara_agents.services import Services
 
 RELOAD_LIMIT_S = 10.0
 
@@ -126,7 +125,7 @@ class House:
 
     @cached_property
     def services(self) -> Services:
-        from capibara_agents.graphs.capibara import Services  # noqa: PLC0415  (LangGraph takes a second to import)
+        from capibara_agents.services import Services  # noqa: PLC0415  (what checks answers takes long to import)
 
         return Services(
             settings=self.settings,
@@ -142,7 +141,7 @@ class House:
 
     @cached_property
     def graph(self) -> Graph:
-        from capibara_agents.graphs.capibara import build  # noqa: PLC0415
+        from capibara_agents.graphs.capibara import build  # noqa: PLC0415  (LangGraph takes a second to import)
 
         return build(self.services)
 
@@ -156,36 +155,16 @@ class House:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        situation = self._situation(self.classifier.classify(messages, request.sampling), messages, request)
-        return situation.classification, self._plan(situation)
+        return self.services.decide(messages, request)
 
     def explain(
         self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
     ) -> dict[str, Any]:
         """As `decide`, as JSON with what spoke for it; the reason in the question's language unless one is given."""
         reading = self.classifier.read(messages, request.sampling)
-        situation = self._situation(reading.classification, messages, request)
-        plan = self._plan(situation)
+        situation = self.services.situation(reading.classification, messages, request)
+        plan = self.services.first_plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
-
-    def _situation(
-        self, classification: Classification, messages: Sequence[BaseMessage], request: Request
-    ) -> Situation:
-        fleet, affinity = self.fleet.snapshot(), self.models.affinity
-        sent = apply_template(request.template, messages, classification.reply_language)
-        return planning.situation_of(
-            classification,
-            request,
-            self.settings,
-            fleet,
-            expectations=self.learning.expect(classification),
-            learned=self.learning.weights(),
-            read_tokens=affinity.read(sent, request.sampling, fleet),
-            prefill_per_s=affinity.speeds(),
-        )
-
-    def _plan(self, situation: Situation) -> Plan:
-        return planning.first_plan(situation, self.learning.weights(), self.cores)
 
     def reload(self, settings: Settings) -> Difference:
         """Take over a new configuration of models, routing and machine room; what runs is not cut.

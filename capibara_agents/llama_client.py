@@ -66,6 +66,7 @@ class LlamaClient:
             if response.status != 200:
                 refusal = await response.content.read(LONGEST_REFUSAL_BYTES)
                 raise Refused(response.status, refusal.decode(errors="replace"))
+        # A cancelled call too: the session is given away below, or closed here.
         except BaseException:
             await session.close()
             raise

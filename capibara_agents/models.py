@@ -184,6 +184,7 @@ def _new_router() -> Any:
             deployment = self.get_available_deployment(model=model, messages=asked["messages"])
             try:
                 return await litellm.completion(**{**deployment["litellm_params"], **asked}, acompletion=True)
+            # Whatever the client raises: LiteLLM gives each the type that callers wait for.
             except Exception as error:
                 raise litellm.exception_type(model, error, "openai") from error
 

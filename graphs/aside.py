@@ -1,8 +1,8 @@
 """Work that takes the processor for more than a few milliseconds goes to a thread: others wait for the loop.
 
 Two pools, so that what takes milliseconds never queues behind what takes seconds: SHORT computes, RUNS waits for code
-that is run. asyncio's own threads are left to LiteLLM, which begins every call in one, and to the stores. Threads start
-when they are first needed and end with the program.
+that is run. asyncio's own threads are left to the stores. Threads start when they are first needed and end with the
+program.
 """
 
 from __future__ import annotations

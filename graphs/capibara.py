@@ -13,13 +13,12 @@ it lets through to `messages`, where chat clients look for it.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from typing import Any, cast
 
@@ -30,13 +29,10 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send, StreamWriter
 
-from capibara_agents import planning
 from capibara_agents import route as routing
 from capibara_agents import verify as checking
 from capibara_agents import vote as voting
 from capibara_agents.affinity import takes_long
-from capibara_agents.classify import Classifier
-from capibara_agents.embedder import Embedder
 from capibara_agents.graphs.aside import BRIEF_CHARS, SHORT, aside, in_thread
 from capibara_agents.graphs.counting import Counting, Vote
 from capibara_agents.graphs.judges import Judges
@@ -59,50 +55,24 @@ from capibara_agents.graphs.state import (
     until_s,
 )
 from capibara_agents.graphs.trials import Trials
-from capibara_agents.models import Delta, Inquiry, Models
+from capibara_agents.models import Delta, Inquiry
 from capibara_agents.outcome import settle
-from capibara_agents.settings import Settings
+from capibara_agents.services import Services
 from capibara_agents.templates import apply as apply_template
 from capibara_agents.types import (
     Ballot,
     Candidate,
-    Classification,
-    Expectation,
-    Fleet,
     Plan,
     Request,
-    Verdict,
     model_of,
     sample_of,
 )
-from capibara_agents.verify import sandbox
-from capibara_agents.verify.behaviour import Runner
 
 # route, generate, vote, verify.
 STEPS_PER_ATTEMPT = 4
 # generate and vote once more, for each voter of an attempt and for a synthesis.
 STEPS_BY_TURNS = 2 * 10
 _MAKING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Services:
-    """All that the nodes use."""
-
-    settings: Settings
-    fleet: Fleet
-    classifier: Classifier
-    embedder: Embedder
-    models: Models
-    expect: Callable[[Classification], Mapping[str, Expectation]] = lambda _: {}
-    """What recorded outcomes let one expect of each model on a question."""
-    weights: Callable[[], voting.VoteWeights] = voting.VoteWeights
-    """What recorded votes taught of the voters."""
-    runner: Runner = sandbox
-    """Where code is run."""
-    cores: int = os.cpu_count() or 1
-    ended: Callable[[Classification, Sequence[Candidate], Ballot, Verdict], None] = lambda *_: None
-    """Told of every run that is over; never waits, never raises."""
 
 
 Graph = CompiledStateGraph[State, Request, InputState, State]
@@ -161,26 +131,13 @@ class Nodes:
         started = time.monotonic()
         previous = previous_plan(state)
         if previous is None:
-            services = self._services
-            # Learned at the first call, out of all recorded votes.
-            learned = await aside(not self._has_weights, services.weights)
-            self._has_weights = True
-            fleet, affinity = services.fleet.snapshot(), services.models.affinity
+            services, messages = self._services, state["messages"]
+            # What recorded votes taught is learned at the first call.
+            takes_time = takes_long(messages) or not self._has_weights
             request, classification = _request(runtime), state["classification"]
-            # As it will be sent.
-            messages = apply_template(request.template, state["messages"], classification.reply_language)
-            is_long = takes_long(messages)
-            situation = planning.situation_of(
-                classification,
-                request,
-                services.settings,
-                fleet,
-                expectations=services.expect(classification),
-                learned=learned,
-                read_tokens=await aside(is_long, affinity.read, messages, request.sampling, fleet),
-                prefill_per_s=affinity.speeds(),
-            )
-            plan = planning.first_plan(situation, learned, services.cores)
+            situation = await aside(takes_time, services.situation, classification, messages, request)
+            self._has_weights = True
+            plan = services.first_plan(situation)
         else:
             plan = routing.next_plan(previous, state["candidates"])
         runtime.stream_writer({"event": "plan", "plan": plan.model_dump(mode="json")})

@@ -21,7 +21,6 @@ from typing import Any, Self
 import numpy as np
 from langchain_core.messages import BaseMessage
 
-from capibara_agents import planning
 from capibara_agents.classify import Reading
 from capibara_agents.conversations import Conversations
 from capibara_agents.embedder import Vector
@@ -29,17 +28,16 @@ from capibara_agents.errors import StoreError
 from capibara_agents.exemplars import ExemplarStore, shipped_exemplars
 from capibara_agents.explain import explained
 from capibara_agents.features import Features
-from capibara_agents.graphs.capibara import Graph, Services, build
+from capibara_agents.graphs.capibara import Graph, build
 from capibara_agents.journal import Journal
 from capibara_agents.learning import Learning
 from capibara_agents.metering import Metering
 from capibara_agents.models import Models
 from capibara_agents.outcomes import Outcome, Update, UpdateReport
-from capibara_agents.route import Situation
 from capibara_agents.runnable import GraphRunnable
+from capibara_agents.services import Services
 from capibara_agents.settings import Settings
 from capibara_agents.stock import Stock
-from capibara_agents.templates import apply as apply_template
 from capibara_agents.threads import Threads
 from capibara_agents.types import (
     Classification,
@@ -431,7 +429,7 @@ class FakeHouse:
         self.conversations = Conversations(settings.data_dir / "responses.sqlite3", keep_s=60, clock=time.time)
         self.threads = Threads(settings.data_dir / "threads.sqlite3", keep_s=60, clock=time.time)
         self.metering = Metering(self.fleet.snapshot)
-        services: Any = Services(
+        self.services = Services(
             settings=settings,
             fleet=self.fleet,
             classifier=self.classifier,  # type: ignore[arg-type]
@@ -442,7 +440,7 @@ class FakeHouse:
             weights=self.learning.weights,
             cores=cores,
         )
-        self.graph: Graph = build(services, checkpointer=checkpointer)
+        self.graph: Graph = build(self.services, checkpointer=checkpointer)
         self.capibara = GraphRunnable(lambda: self.graph)
 
     def _ended(self, *run: Any) -> None:
@@ -451,16 +449,15 @@ class FakeHouse:
 
     def decide(self, messages: Sequence[BaseMessage], request: Request) -> tuple[Classification, Plan]:
         """Classify and route without generating anything."""
-        situation = self._situation(self.classifier.classify(messages, request.sampling), messages, request)
-        return situation.classification, self._plan(situation)
+        return self.services.decide(messages, request)
 
     def explain(
         self, messages: Sequence[BaseMessage], request: Request, language: Language | None = None
     ) -> dict[str, Any]:
         """As decide, as JSON."""
         reading = self.classifier.read(messages, request.sampling)
-        situation = self._situation(reading.classification, messages, request)
-        plan = self._plan(situation)
+        situation = self.services.situation(reading.classification, messages, request)
+        plan = self.services.first_plan(situation)
         return explained(reading, situation, plan, language or reading.classification.language)
 
     @cached_property
@@ -468,23 +465,6 @@ class FakeHouse:
         """A real store with a few exemplars."""
         shipped = [e for e in shipped_exemplars() if e.domain == "sql"][:10]
         return ExemplarStore.open(self.settings.data_dir / "exemplars", self.embedder, shipped=shipped)
-
-    def _situation(self, found: Classification, messages: Sequence[BaseMessage], request: Request) -> Situation:
-        fleet, affinity = self.fleet.snapshot(), self.models.affinity
-        sent = apply_template(request.template, messages, found.reply_language)
-        return planning.situation_of(
-            found,
-            request,
-            self.settings,
-            fleet,
-            expectations=self.learning.expect(found),
-            learned=self.learning.weights(),
-            read_tokens=affinity.read(sent, request.sampling, fleet),
-            prefill_per_s=affinity.speeds(),
-        )
-
-    def _plan(self, situation: Situation) -> Plan:
-        return planning.first_plan(situation, self.learning.weights(), 8)
 
     def close(self) -> None:
         """End the background loop, the learning and the store."""

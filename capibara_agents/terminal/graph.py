@@ -7,7 +7,8 @@ from typing import NamedTuple, cast
 
 import typer
 
-from capibara_agents.graphs.capibara import Services, build, drawing
+from capibara_agents.graphs.capibara import build, drawing
+from capibara_agents.services import Services
 from capibara_agents.terminal import Terminal
 
 
