@@ -77,6 +77,11 @@ class Evidence:
     noise: Array
     seconds: Array
 
+    @cached_property
+    def asked(self) -> Indices:
+        """The questions that have outcomes, in order."""
+        return np.unique(self.question)
+
     @classmethod
     def complete(cls, models: Sequence[str], signatures: Array, scores: Array) -> Evidence:
         """Evidence of a table of scores (q, models); NaN where a model was not asked."""

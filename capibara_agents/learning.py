@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from capibara_agents import garbage
 from capibara_agents.errors import BadQuestion, Behind, CapibaraError, StoreError
 from capibara_agents.journal import (
     REQUEST_ID,
@@ -331,6 +332,7 @@ class Learning:
                 self._new_rounds -= new
                 if state is not None:
                     self._write_weights(state, self._weights)
+        garbage.give_back()
         self._weigh_again = time.monotonic() + REST * (time.monotonic() - began)
 
     def _write_weights(self, state: str, weights: VoteWeights) -> None:

@@ -23,8 +23,9 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import Field
 
+from capibara_agents import garbage
 from capibara_agents.errors import StoreError
-from capibara_agents.expectations import Beliefs, Chosen, Evidence, Fit, empty_evidence, revisited
+from capibara_agents.expectations import Array, Beliefs, Chosen, Evidence, Fit, empty_evidence, revisited
 from capibara_agents.stock import Stock
 from capibara_agents.types import Domain, Expectation, Language, Value
 
@@ -92,19 +93,15 @@ class Signed(Protocol):
 # ---------------------------------------------------------------- the guard, pure
 
 
-def replayed(past: Evidence, before: Fit, after: Fit) -> tuple[float, float]:
-    """The share of good answers on the questions of `past` if `before`, or `after`, chose the model.
+def replayed(past: Evidence, before: Array, after: Array) -> tuple[float, float]:
+    """The share of good answers on the asked questions of `past` if `before`, or `after`, chose the model.
 
-    Each question is chosen for as if it had no outcomes of its own. A model that answered it counts with its score
-    there; one that did not, with what `before` expects of it. `before` and `after` know the same models, and their
-    first questions are those of `past`.
+    Both are what is expected there of each model, (asked, models), from all but the question's own outcomes. A model
+    that answered it counts with its score there; one that did not, with what `before` expects of it.
     """
-    rows = np.unique(past.question)
-    expected = before.left_out(rows)
-    values = _seen(past, rows, np.clip(expected, 0, 1))
-    at = np.arange(len(rows))
-    old, new = expected.argmax(1), after.left_out(rows).argmax(1)
-    return float(values[at, old].mean()), float(values[at, new].mean())
+    values = _seen(past, past.asked, np.clip(before, 0, 1))
+    at = np.arange(len(past.asked))
+    return float(values[at, before.argmax(1)].mean()), float(values[at, after.argmax(1)].mean())
 
 
 def debt(steps: Iterable[tuple[float, float]]) -> float:
@@ -168,6 +165,7 @@ class Learner:
             number = self._write(outcomes)
             report = self._weigh(number, len(outcomes))
             self._settle(number, "applied" if report.applied else "refused", report.before, report.after)
+        garbage.give_back()
         log.log(
             logging.INFO if report.applied else logging.WARNING,
             "update %d of %d outcomes: %s",
@@ -220,7 +218,7 @@ class Learner:
 
     def count(self) -> int:
         """How many outcomes are learned from."""
-        return len(self._fit.evidence.score)
+        return self._expectations.outcomes
 
     def stock(self) -> Stock:
         """How much is kept."""
@@ -260,22 +258,24 @@ class Learner:
         past = self._evidence(models=evidence.models)
         old = new = None
         applied, reason = True, "It is the first."
+        # Not kept until the other fit is made: with many outcomes a fit takes a hundred megabytes.
+        expected = Fit.of(past, last.beliefs, self._prior).left_out(past.asked) if len(past.score) else None
         after = Fit.of(evidence, chosen.beliefs, self._prior)
-        if len(past.score):
-            old, new = replayed(past, Fit.of(past, last.beliefs, self._prior), after)
+        if expected is not None:
+            # The first questions of `evidence` are those of `past`.
+            old, new = replayed(past, expected, after.left_out(past.asked))
             steps = [(u.before, u.after) for u in self._updates() if u.state == "applied" and u.kind == "outcomes"]
             owed = debt([*((b, a) for b, a in steps if b is not None and a is not None), (old, new)])
             # A step that costs nothing is welcome whatever is owed.
             applied = old <= new or owed <= GUARD
             reason = "The recorded past comes out as well." if applied else "The recorded past would come out worse."
         if applied:
-            self._fit, self._expectations = after, after.expectations()
+            self._expectations = after.expectations()
             self._choose(number, chosen)
         return UpdateReport(update_id=number, applied=applied, reason=reason, outcomes=count, before=old, after=new)
 
     def _learn(self, evidence: Evidence, chosen: Chosen) -> None:
-        self._fit = Fit.of(evidence, chosen.beliefs, self._prior)
-        self._expectations = self._fit.expectations()
+        self._expectations = Fit.of(evidence, chosen.beliefs, self._prior).expectations()
 
     def _choose(self, number: int, chosen: Chosen) -> None:
         packed = json.dumps({"beliefs": asdict(chosen.beliefs), "outcomes": chosen.outcomes})

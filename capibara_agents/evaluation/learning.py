@@ -65,7 +65,10 @@ def learn(
         evidence = stream.evidence(wanted, recorded)
         revised = revisited(evidence, chosen)
         after = Fit.of(evidence, revised.beliefs)
-        weighed = (0.0, 0.0) if fit is None else replayed(stream.evidence(kept, recorded), fit, after)
+        weighed = (0.0, 0.0)
+        if fit is not None:
+            past = stream.evidence(kept, recorded)
+            weighed = replayed(past, fit.left_out(past.asked), after.left_out(past.asked))
         applied = weighed[0] <= weighed[1] or debt([*paid, weighed]) <= GUARD
         if applied:
             kept, fit, chosen = wanted, after, revised
