@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.errors import internal, respond
-from capibara_agents.http.traffic import Refused, Traffic, closing
+from capibara_agents.http.traffic import Traffic, starting
 from capibara_agents.journal import REQUEST_ID
 from capibara_agents.settings import HASHED, ServerSettings
 
@@ -117,10 +117,8 @@ class Gate:
         if self._traffic.begun.is_set() or path in NEEDS_NOTHING or path.startswith(OPEN_FOLDER):
             return
         if path == "/health/ready":
-            raise Refused("starting", "The service is starting; requests wait until it can answer them.", 1)
-        await self._traffic.begun.wait()
-        if self._traffic.closing:
-            raise closing()
+            raise starting("The service is starting; requests wait until it can answer them.")
+        await self._traffic.until_begun()
 
     def _knows(self, given: bytes) -> bool:
         # All are compared, so that the time taken says nothing about which one matched.

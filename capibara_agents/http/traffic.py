@@ -26,6 +26,11 @@ class Refused(ModelError):
         self.reason = code
 
 
+def starting(message: str) -> Refused:
+    """What is said to those who come too early and are not let wait."""
+    return Refused("starting", message, 1)
+
+
 def closing() -> Refused:
     """What is said to those who come too late."""
     return Refused("closing", "The service is closing; answers under way are finished first.", 10)
@@ -48,6 +53,7 @@ class Traffic:
         self._clock = clock
         self._uses: OrderedDict[bytes, _Use] = OrderedDict()
         self.active = 0
+        self._waiting = 0
         self.closing = False
         """Set once: what is under way ends, nothing new begins."""
         self.begun = asyncio.Event()
@@ -71,6 +77,18 @@ class Traffic:
             self.active -= 1
             if not self.active:
                 self.at_rest()
+
+    async def until_begun(self) -> None:
+        """Wait for a house that is not warm yet, with as many others as may be under way. Raises Refused."""
+        if self._waiting >= self._limits.requests_in_all:
+            raise starting(f"The service is starting, and {self._waiting} requests wait for it, which is all it takes.")
+        self._waiting += 1
+        try:
+            await self.begun.wait()
+        finally:
+            self._waiting -= 1
+        if self.closing:
+            raise closing()
 
     def _use(self, caller: bytes) -> _Use:
         per_minute = self._limits.requests_per_minute

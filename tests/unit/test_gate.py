@@ -450,3 +450,19 @@ def test_rest_begins_when_the_last_request_has_ended() -> None:
     with traffic.admitted(b"one"):
         pass
     assert rests == [0, 0]
+
+
+async def test_while_it_starts_only_so_many_wait(house: FakeHouse) -> None:
+    """Also of those who only read, which are not counted later; who waited is answered when it has begun."""
+    app = guarded(house, requests_in_all=2)
+    traffic: Traffic = app.state.traffic
+    traffic.begun.clear()
+    waiting = [asyncio.create_task(get(app, "/fleet").done()) for _ in range(2)]
+    await asyncio.sleep(0)
+    refused = await get(app, "/fleet").done()
+    assert (refused.status, refused.json()["error"]["code"]) == (503, "starting")
+    assert "retry-after" in refused.headers
+    assert (await get(app, "/health/live").done()).status == 200
+    traffic.begun.set()
+    assert [got.status for got in await asyncio.gather(*waiting)] == [200, 200]
+    assert (await get(app, "/fleet").done()).status == 200
