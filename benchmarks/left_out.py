@@ -53,7 +53,7 @@ def main() -> None:
     fitted = rows_of(data)
     table, wanted, weights = matrix_of(fitted)
     families = np.array([row.family for row in fitted])
-    spelling = Spelling((exemplar.content for exemplar in EXEMPLARS), EMBEDDER.knows)
+    spelling = Spelling((exemplar.content for exemplar in EXEMPLARS), lambda: EMBEDDER.words)
     vectors = np.stack([EMBEDDER.embed(exemplar.content) for exemplar in EXEMPLARS])
     heads: dict[str, Head] = {}
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)

@@ -86,7 +86,7 @@ class House:
     @cached_property
     def classifier(self) -> Classifier:
         neighbours = self.settings.routing.neighbours
-        spelling = Spelling((exemplar.content for exemplar in shipped_exemplars()), self.embedder.knows)
+        spelling = Spelling((exemplar.content for exemplar in shipped_exemplars()), lambda: self.embedder.words)
         return Classifier(
             self.embedder, self.exemplars, neighbours=neighbours, head=Head.shipped(), spelling=spelling.corrected
         )

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capibara_agents.fold import fold
-from capibara_agents.pieces import tokenizer
+from capibara_agents.pieces import Words, tokenizer
 
 Vector = npt.NDArray[np.float32]
 
@@ -53,6 +53,7 @@ class Embedder:
 
     def __init__(self) -> None:
         self._model: Any = None
+        self._words: Words
         self._lock = threading.Lock()
 
     @property
@@ -86,9 +87,11 @@ class Embedder:
         tokens = [len(model._tokenizer.encode(text, out_type=int)) for text in readable]
         return _unit(model.encode(readable)), tokens
 
-    def knows(self, word: str) -> bool:
-        """Whether a folded word is one of the pieces that texts are read by."""
-        return len(self._loaded()._tokenizer.encode(word, out_type=int)) == 1
+    @property
+    def words(self) -> Words:
+        """How common words are among the pieces that texts are read by."""
+        self._loaded()
+        return self._words
 
     def _loaded(self) -> Any:
         if self._model is None:
@@ -105,6 +108,7 @@ class Embedder:
                     model.encode("hola")
                     # It would set the limit and take it back around each call (0.3 ms): it is set for good.
                     model._model._threadpool = None
+                    self._words = Words(model._sp)
                     self._model = model
         return self._model
 

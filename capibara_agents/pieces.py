@@ -6,10 +6,13 @@ short text and its score. A file of another make is left to the library.
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from capibara_agents.fold import fold
 
 # Tags of protobuf: a piece in the model; text and score in a piece; what stands before the table of the normaliser.
 PIECE, TEXT, SCORE = 0x0A, 0x0A, 0x15
@@ -17,6 +20,9 @@ TRAINER, CHARSMAP = 3, 2
 SCORE_BYTES = 4
 # A length below it is written in one byte.
 SHORT = 0x80
+BEGINNING = "\u2581"
+"""Stands before a piece that begins a word."""
+_ACCENTED = re.compile(rf"^{BEGINNING}[a-z]*[áéíóúñü][a-záéíóúñü]*$", re.MULTILINE)
 
 
 def tokenizer(path: Path) -> Any:
@@ -38,6 +44,31 @@ def tokenizer(path: Path) -> Any:
     made._max_len = max(map(len, pieces))
     made._normalizer = library._Normalizer(data[start : start + size])
     return made
+
+
+class Words:
+    """How common words are, by the scores of a tokenizer's pieces: logarithms of probabilities (Kudo, ACL 2018)."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        # Pieces stand in the order of their scores, so the first of two that fold alike is the more common one.
+        self._accented: dict[str, int] = {}
+        for spelt in _ACCENTED.findall("\n".join(model._pieces)):
+            self._accented.setdefault(fold(spelt[1:]), model._prefixes[spelt])
+
+    def whole(self, words: Iterable[str]) -> dict[str, float]:
+        """Of those of the folded words that are pieces, with Spanish accents or without."""
+        number_of, accented = self._model._prefixes.get, self._accented
+        found = {word: number for word in words if (number := number_of(BEGINNING + word) or accented.get(word))}
+        return {
+            word: float(self._model._scores[min(number, accented.get(word, number)) - 1])
+            for word, number in found.items()
+        }
+
+    def parted(self, word: str) -> float:
+        """Of a word as the likeliest row of pieces."""
+        numbers = self._model.encode(word, out_type=int, add_bos=False, add_eos=False)
+        return float(sum(self._model._scores[number] for number in numbers))
 
 
 def read(data: bytes) -> tuple[list[str], array[float], int]:

@@ -1,75 +1,138 @@
 """One slip in a word that is no word: read as the common word it was to be. Pure.
 
-"Ptyhon" is Python and "senence" sentence. A word is left alone when anything speaks for it: it stands in an exemplar,
-the embedder has a piece of its own for it, it belongs to a program, or more than one common word is as near. Neighbours
-are found by leaving one letter out of both (Garbe's SymSpell, 2012).
+"Ptyhon" is Python and "wrte" write. A noisy channel (Kernighan, Church and Gale, COLING 1990): of the words one slip
+away the most common one is meant, if it is so much more likely than the letters as they stand, put together of what
+words are made of, that the slip explains them better. How common a word is, exemplars and the embedder's pieces tell.
+A word that one of them knows is left alone, so is what belongs to a program, and what two words explain as well.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from capibara_agents.fold import fold
 
 LONGEST_WORDS = 80
 """A longer text is understood in spite of a slip."""
-COMMON = 3
-"""A word that so many texts have is what another may have been meant to be."""
+ACRONYM_LETTERS = 5
+MOST_UNKNOWN = 4
+"""So many words that nobody knows are no slips; further ones are not looked at."""
+IN_TEXTS = 2
+"""A word that so many exemplars have counts by how often they do."""
 
-_WORD = re.compile(r"(?<![\w.@/\\`:#$-])[^\W\d_]{5,24}(?!\.\w)(?![\w@/\\`(\[=#$-])")
+# All in nats. Chosen on public and own questions: what is put right of one slip each, and what is changed without one.
+SLIP = 6.0
+"""By so much a word has to be more likely than the letters as they stand."""
+SHORT, SHORT_LETTERS = 1.0, 4
+"""… and by so much more in a word of so many letters or fewer, which may be an abbreviation,"""
+NAME = 2.0
+"""… and in one with a capital within a sentence, which may be a name."""
+APART = 1.0
+"""By so much the likeliest word has to be more likely than the next one."""
+STRAY = 5.0
+"""A letter too many that is not its neighbour again is so much rarer than the other slips."""
+
+_WORD = re.compile(r"(?<![\w.@/\\`:#$-])[^\W\d_]{4,24}(?!\.\w)(?![\w@/\\`(\[=#$-])")
 _FOLDED = re.compile(r"[a-z]+")
 _PROGRAM = re.compile(r"```|^[ \t]*(?:def|class|import|return|#include)\b", re.MULTILINE)
+_OPENING = " \t\"'¿¡(«“"
+_ENDING = ".?!:\n"
+
+
+class Pieces(Protocol):
+    """What is asked of the pieces that texts are read by; logarithms of probabilities of folded words."""
+
+    def whole(self, words: Iterable[str]) -> Mapping[str, float]:
+        """Of those words that are pieces."""
+
+    def parted(self, word: str) -> float:
+        """Of a word put together of the likeliest pieces."""
 
 
 class Spelling:
-    """The words of some texts; `known` says of a folded word whether it is one all the same."""
+    """The words of some texts, and what pieces tell of others; `pieces` is called when there is one."""
 
-    def __init__(self, texts: Iterable[str], known: Callable[[str], bool]) -> None:
+    def __init__(self, texts: Iterable[str], pieces: Callable[[], Pieces]) -> None:
         counts = Counter(word for text in texts for word in set(_FOLDED.findall(fold(text))))
+        total = max(1, counts.total())
         self._words = frozenset(counts)
-        self._known = known
-        self._near: dict[str, list[str]] = {}
-        for word, count in counts.items():
-            if count >= COMMON and len(word) >= 4:
-                for key in {word, *_shorter(word)}:
-                    self._near.setdefault(key, []).append(word)
+        self._shares = {word: count / total for word, count in counts.items() if count >= IN_TEXTS}
+        self._pieces = pieces
 
     def corrected(self, text: str) -> str:
         """The text with its slips put right, in small letters where it was changed; as it was where there are none."""
         if text.count(" ") > LONGEST_WORDS or _PROGRAM.search(text):
             return text
-        return _WORD.sub(lambda found: self._meant(found.group()), text)
+        changed: list[str] = []
+        done = unknown = 0
+        for found in _WORD.finditer(text):
+            word = fold(found.group())
+            if not word.isascii() or self._known(word) or _stands_for_itself(found.group(), text):
+                continue
+            unknown += 1
+            if unknown > MOST_UNKNOWN:
+                break
+            margin = SLIP + (SHORT if len(word) <= SHORT_LETTERS else 0) + (NAME if _is_name(found, text) else 0)
+            meant = self._meant(word, margin)
+            if meant:
+                changed += (text[done : found.start()], meant)
+                done = found.end()
+        return "".join((*changed, text[done:]))
 
-    def _meant(self, word: str) -> str:
-        if not (word.islower() or word.isupper() or word[1:].islower()):
-            return word
-        folded = fold(word)
-        if folded in self._words or not folded.isascii():
-            return word
-        near = {
-            other for key in (folded, *_shorter(folded)) for other in self._near.get(key, ()) if _slip(folded, other)
-        }
-        return next(iter(near)) if len(near) == 1 and not self._known(folded) else word
+    def _known(self, word: str) -> bool:
+        """Whether it is a word, or the plural of one."""
+        forms = {word, *(word.removesuffix(ending) for ending in ("s", "es"))}
+        return not self._words.isdisjoint(forms) or bool(self._pieces().whole(forms))
+
+    def _meant(self, word: str, margin: float) -> str | None:
+        costs: dict[str, float] = {}
+        for other, cost in _one_slip_away(word):
+            costs[other] = min(cost, costs.get(other, math.inf))
+        whole = self._pieces().whole(costs)
+        # Exemplars tell half of how common a word is, pieces the other half.
+        shares = {word: math.exp(value) / 2 for word, value in whole.items()}
+        for other in costs.keys() & self._shares.keys():
+            shares[other] = shares.get(other, 0.0) + self._shares[other] / 2
+        odds = {other: math.log(share) - costs[other] for other, share in shares.items()}
+        if not odds:
+            return None
+        best, *others = sorted(odds, key=lambda other: (-odds[other], other))
+        if others and odds[best] - odds[others[0]] < APART:
+            return None
+        return best if odds[best] - self._pieces().parted(word) >= margin else None
 
 
-def _shorter(word: str) -> Iterator[str]:
-    """The word with each letter but the first left out."""
-    return (word[:at] + word[at + 1 :] for at in range(1, len(word)))
+def _stands_for_itself(word: str, text: str) -> bool:
+    """Whether capitals say that it is an acronym, or a name in a program."""
+    if word.isupper():
+        return len(word) <= ACRONYM_LETTERS and not text.isupper()
+    return not word[1:].islower()
 
 
-def _slip(word: str, meant: str) -> bool:
-    """Whether one letter is missing, one too many, or two neighbours are swapped; the first stays."""
-    if len(word) == len(meant):
-        differs = [at for at in range(len(word)) if word[at] != meant[at]]
-        first = differs[0] if differs else 0
-        return (
-            len(differs) == 2
-            and differs[1] == first + 1
-            and word[first] == meant[first + 1]
-            and word[first + 1] == meant[first]
-        )
-    short, long = sorted((word, meant), key=len)
-    # A word and its plural, its feminine or another form of it are both words.
-    return len(long) - len(short) == 1 and short in list(_shorter(long))[:-1] and short[:-1] + long[-1] != long[:-1]
+def _is_name(found: re.Match[str], text: str) -> bool:
+    """Whether a word has a capital that no beginning of a sentence explains."""
+    if not found.group()[0].isupper() or text.isupper():
+        return False
+    before = text[: found.start()].rstrip(_OPENING)
+    return bool(before) and before[-1] not in _ENDING
+
+
+def _one_slip_away(word: str) -> Iterator[tuple[str, float]]:
+    """Words with one letter more, one less, or two neighbours swapped, and what the slip costs; the first stays.
+
+    What the last letter alone would change are other forms of it: a plural, a feminine.
+    """
+    for at in range(1, len(word)):
+        before, letter, after = word[:at], word[at], word[at + 1 :]
+        if after:
+            yield from ((before + other + letter + after, 0.0) for other in string.ascii_lowercase)
+            again = letter in (before[-1], after[0])
+            yield before + after, 0.0 if again else STRAY
+            yield before + after[0] + letter + after[1:], 0.0
+        else:
+            yield from ((before + other + letter, 0.0) for other in string.ascii_lowercase if other != letter)

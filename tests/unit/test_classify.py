@@ -20,7 +20,8 @@ from capibara_agents.types import Domain, Neighbour, Sampling
 NOTHING = Features(evidence={}, structure=0.0, prompt_tokens=10)
 
 
-SPELLING = Spelling((exemplar.content for exemplar in shipped_exemplars()), Embedder().knows)
+EMBEDDER = Embedder()
+SPELLING = Spelling((exemplar.content for exemplar in shipped_exemplars()), lambda: EMBEDDER.words)
 
 
 def near(*found: tuple[Domain, float], complexity: float = 0.5) -> list[Neighbour]:
