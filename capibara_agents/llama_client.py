@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -60,7 +60,7 @@ class LlamaClient:
         try:
             response = await session.post(
                 self._url,
-                data=json.dumps({**body, **(extra_body or {})}).encode(),
+                data=json.dumps({"return_progress": True, **body, **(extra_body or {})}).encode(),
                 headers={**self._headers, **(extra_headers or {})},
             )
             if response.status != 200:
@@ -146,8 +146,10 @@ class Pieces:
     LiteLLM's own wrapper makes four objects of each piece and copies of them for books that nobody keeps here.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, reads: Callable[[int], None]) -> None:
+        """`reads` is told how many tokens of the prompt are left, as the server reads it."""
         self._answer = answer
+        self._reads = reads
 
     async def __aenter__(self) -> AsyncIterator[Chunk]:
         return self._that_say_something()
@@ -159,6 +161,8 @@ class Pieces:
 
     async def _that_say_something(self) -> AsyncIterator[Chunk]:
         async for chunk in self._answer:
+            if progress := chunk.get("prompt_progress"):
+                self._reads(progress["total"] - progress["processed"])
             if not _is_greeting(chunk):
                 yield chunk
 

@@ -29,6 +29,7 @@ from pydantic import ConfigDict
 from capibara_agents.affinity import Affinity, Turn
 from capibara_agents.config import prepare_libraries
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
+from capibara_agents.patience import READING, Patience
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
@@ -113,9 +114,11 @@ class Models:
             self._introduce(endpoint)
             chat = self._chat(spec)
             arguments = _arguments(spec, inquiry.sampling)
+            patience = Patience(spec.timeout_s)
+            READING.set(patience.reads)
             try:
                 async with aclosing(chat.astream(list(inquiry.messages), config, **arguments)) as chunks:  # type: ignore[type-var]
-                    async for chunk in _each_within(chunks, spec):
+                    async for chunk in _each_within(chunks, patience, spec):
                         answer.add(chunk)
             except (CapibaraError, asyncio.CancelledError):
                 raise
@@ -268,7 +271,7 @@ class _Completions:
             # LiteLLM would look whether tools name its own gateway, and for that import a package it does not require.
             _skip_mcp_handler=True,
         )
-        return Pieces(response.completion_stream)
+        return Pieces(response.completion_stream, READING.get())
 
 
 class FleetChat(BaseChatOpenAI):
@@ -324,19 +327,24 @@ def _arguments(spec: ModelSpec, sampling: Sampling) -> dict[str, Any]:
     return arguments
 
 
-async def _each_within(chunks: AsyncIterator[Any], spec: ModelSpec) -> AsyncIterator[AIMessageChunk]:
+async def _each_within(
+    chunks: AsyncIterator[Any], patience: Patience, spec: ModelSpec
+) -> AsyncIterator[AIMessageChunk]:
     """The chunks, each within the model's limit; ModelTimeout otherwise."""
     iterator = aiter(chunks)
     while True:
+        patience.waited_s = patience.limit_s
         try:
-            async with asyncio.timeout(spec.timeout_s) as limit:
+            async with asyncio.timeout(patience.limit_s) as timer:
+                patience.timer = timer
                 chunk = await anext(iterator)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            if not limit.expired():
+            if not timer.expired():
                 raise
-            raise ModelTimeout(f"{spec.id} gave no token within {spec.timeout_s:g} s.", model_id=spec.id) from error
+            message = f"{spec.id} showed no progress within {patience.waited_s:g} s."
+            raise ModelTimeout(message, model_id=spec.id) from error
         yield chunk
 
 

@@ -3,8 +3,8 @@
 /health proves nothing: its HTTP threads answer while the thread that computes is stuck. /slots shows the tokens
 that were read and written, but not within one batch of a long prompt, which may take a minute. The CPU time of the
 process tells the two apart: a stopped or dead-locked server uses none and is given up after the model's own limit
-between tokens; one that computes and shows no token gets BURNING_PATIENCE times as long, because that may be a
-long batch, and is given up then, because it may be an endless loop.
+between tokens; one that computes and shows no token gets several times as long (`patience.burning_s`), because that
+may be a long batch, and is given up then, because it may be an endless loop.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from capibara_agents.patience import burning_s
 from capibara_agents.types import Endpoint
 
 PROBE_TIMEOUT_S = 2.0
-BURNING_PATIENCE = 4.0
-LEAST_BURNING_S = 60.0
 # Less of one core than this is not computing: HTTP threads and timers alone use up to 1 %.
 BURNING_SHARE = 0.2
 
@@ -68,7 +67,7 @@ class Watch:
             return False
         still_s = now - self.moved_at
         burning = pulse.cpu_s - self.moved_cpu_s >= BURNING_SHARE * still_s
-        return still_s > (max(BURNING_PATIENCE * self.limit_s, LEAST_BURNING_S) if burning else self.limit_s)
+        return still_s > (burning_s(self.limit_s) if burning else self.limit_s)
 
 
 async def look(http: httpx.AsyncClient, endpoint: Endpoint, pid: int) -> Pulse | None:

@@ -79,6 +79,8 @@ class Reply:
     wait_after: tuple[int, threading.Event] | None = None
     raw: bytes | None = None
     delay_s: float = 0.0
+    reads: tuple[tuple[float, int, int], ...] = ()
+    """Told before the answer: after so many seconds, so many tokens of the prompt are read, of so many."""
 
     def deltas(self) -> list[dict[str, Any]]:
         """The pieces in the order in which they are sent."""
@@ -188,6 +190,10 @@ class Upstream:
         self, reply: Reply, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for after_s, read, total in reply.reads:
+            await asyncio.sleep(after_s)
+            writer.write(_progress(body["model"], read, total))
+            await writer.drain()
         deltas = reply.deltas()
         for count in range(len(deltas) + 1):
             if reply.break_after == count:
@@ -213,6 +219,12 @@ class Upstream:
         with suppress(ConnectionError):
             await reader.read()
         self.hung_up.release()
+
+
+def _progress(model: str, read: int, total: int) -> bytes:
+    nothing = [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]
+    told = {"total": total, "cache": 0, "processed": read, "time_ms": 1}
+    return _chunk(model, choices=nothing, prompt_progress=told)
 
 
 def _whole(status: int, body: bytes) -> bytes:

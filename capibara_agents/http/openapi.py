@@ -41,7 +41,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     500: ("A mistake of the service's own; it has been logged.", "internal_error", "An internal error happened."),
     502: ("No model gave any text.", "no_answer", "None of the models asked gave any text."),
     503: ("Loading, overloaded or closing; Retry-After says when to come again.", "model_loading", "It is loading."),
-    504: ("No token in time.", "model_timeout", "phi-4-mini gave no token within 8 s."),
+    504: ("No progress in time.", "model_timeout", "phi-4-mini showed no progress within 8 s."),
 }
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -77,12 +77,12 @@ async def started(server: Server) -> AsyncIterator[Server]:
         yield server
 
 
-async def asked(client: LlamaClient, **arguments: Any) -> Pieces:
+async def asked(client: LlamaClient, reads: Callable[[int], None] = lambda left: None, **arguments: Any) -> Pieces:
     """As LiteLLM asks."""
     create = client.chat.completions.with_raw_response.create
     raw = await create(model="phi-4-mini", messages=MESSAGES, stream=True, timeout=600.0, **arguments)
     assert dict(raw.headers) == {}
-    return Pieces(raw.parse())
+    return Pieces(raw.parse(), reads)
 
 
 async def read(pieces: Pieces) -> list[dict[str, Any]]:
@@ -104,6 +104,8 @@ async def test_a_question_goes_out_as_it_is() -> None:
     assert line == "POST /v1/chat/completions HTTP/1.1"
     assert (headers["authorization"], headers["x-a"]) == ("bearer secret", "b")
     assert headers["content-type"] == "application/json"
+    # Of llama-server, and nobody's else: it tells how far it has read.
+    assert body.pop("return_progress") is True
     assert body == {"model": "phi-4-mini", "messages": MESSAGES, "stream": True, "temperature": 0.5, **extra}
 
 
@@ -124,6 +126,16 @@ async def test_a_greeting_with_a_usage_or_an_end_is_one_no_more() -> None:
     end = {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "length"}]}
     counted = piece({"role": "assistant"}, usage={"prompt_tokens": 1})
     assert await answer_of(end, counted, "data: [DONE]") == [end, counted]
+
+
+async def test_how_far_it_has_read_is_told_and_is_no_piece() -> None:
+    """Only what is left counts."""
+    told: list[int] = []
+    progress = [GREETING | {"prompt_progress": {"total": 9, "cache": 2, "processed": read}} for read in (2, 6, 9)]
+    said = piece({"content": "a"})
+    async with started(Server(*progress, GREETING, said, "data: [DONE]")) as server:
+        assert await read(await asked(server.client(), told.append)) == [said]
+    assert told == [7, 3, 0]
 
 
 async def test_a_long_piece_comes_whole() -> None:

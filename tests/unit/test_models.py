@@ -137,6 +137,25 @@ async def test_a_silent_model_is_timed_out_and_its_connection_closed(house: Fake
     assert await asyncio.to_thread(house.upstream.hung_up.acquire, timeout=10)
 
 
+async def test_a_model_that_reads_on_is_waited_for(house: FakeHouse) -> None:
+    """However long its prompt takes, each batch is a sign of life; nothing of that is in the answer."""
+    await ask(house, SPANISH)
+    reply = say("a", reads=((0, 0, 900), (0.5, 300, 900), (0.5, 600, 900), (0.5, 900, 900)))
+    candidate = await ask(house, reply, limit_s=0.8)
+    assert (candidate.error, candidate.content) == (None, "a")
+    assert candidate.timings.ttft_ms is not None
+    assert candidate.timings.ttft_ms > 1400
+
+
+async def test_a_model_that_stands_still_while_it_reads_is_timed_out(house: FakeHouse) -> None:
+    """And so is one that has read all and says nothing."""
+    await ask(house, SPANISH)
+    for reads in (((0, 0, 9),), ((0, 0, 9000), (0, 9000, 9000))):
+        candidate = await ask(house, say("a", stall_after=0, reads=reads), limit_s=0.8)
+        assert candidate.error == "model_timeout"
+        assert await asyncio.to_thread(house.upstream.hung_up.acquire, timeout=10)
+
+
 async def test_the_deadline_ends_an_answer(house: FakeHouse) -> None:
     """It is told apart from the model's own limit."""
     await ask(house, SPANISH)
