@@ -146,8 +146,8 @@ class Pieces:
     LiteLLM's own wrapper makes four objects of each piece and copies of them for books that nobody keeps here.
     """
 
-    def __init__(self, answer: Answer, reads: Callable[[int], None]) -> None:
-        """`reads` is told how many tokens of the prompt are left, as the server reads it."""
+    def __init__(self, answer: Answer, reads: Callable[[int, int], None]) -> None:
+        """`reads` is told how many tokens of the prompt are read, of how many, as the server reads them."""
         self._answer = answer
         self._reads = reads
 
@@ -162,7 +162,7 @@ class Pieces:
     async def _that_say_something(self) -> AsyncIterator[Chunk]:
         async for chunk in self._answer:
             if progress := chunk.get("prompt_progress"):
-                self._reads(progress["total"] - progress["processed"])
+                self._reads(progress["processed"], progress["total"])
             if not _is_greeting(chunk):
                 yield chunk
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from pydantic import ConfigDict
 from capibara_agents.affinity import Affinity, Turn
 from capibara_agents.config import prepare_libraries
 from capibara_agents.errors import BadQuestion, CapibaraError, ModelCrashed, ModelError, ModelTimeout
-from capibara_agents.patience import READING, Patience
+from capibara_agents.patience import READING, Patience, Told
 from capibara_agents.settings import ModelSpec
 from capibara_agents.types import Candidate, Endpoint, Fleet, Sampling, Timings, Usage
 
@@ -90,16 +90,17 @@ class Models:
         inquiry: Inquiry,
         *,
         on_delta: Callable[[Delta], None] | None = None,
+        on_reading: Told | None = None,
         config: RunnableConfig | None = None,
     ) -> Candidate:
         """The model's answer, or a candidate that says why there is none. Raises nothing but cancellation.
 
-        `on_delta` is called for every piece as it arrives.
+        `on_delta` is called for every piece as it arrives, `on_reading` after each batch of a long prompt but the last.
         """
         answer = _Assembly(inquiry, on_delta)
         try:
             async with asyncio.timeout(inquiry.deadline_s):
-                await self._stream(inquiry, answer, config)
+                await self._stream(inquiry, answer, Patience(inquiry.spec, on_reading), config)
         except TimeoutError:
             error = ModelTimeout(f"{inquiry.spec.id} did not finish before the request's deadline.")
             return answer.candidate(error, code="deadline")
@@ -107,18 +108,19 @@ class Models:
             return answer.candidate(error)
         return answer.candidate()
 
-    async def _stream(self, inquiry: Inquiry, answer: _Assembly, config: RunnableConfig | None) -> None:
+    async def _stream(
+        self, inquiry: Inquiry, answer: _Assembly, patience: Patience, config: RunnableConfig | None
+    ) -> None:
         spec = inquiry.spec
         async with self._fleet.claim(spec.id, self._load_wait_s) as endpoint:
             answer.claimed()
             self._introduce(endpoint)
             chat = self._chat(spec)
             arguments = _arguments(spec, inquiry.sampling)
-            patience = Patience(spec.timeout_s)
             READING.set(patience.reads)
             try:
                 async with aclosing(chat.astream(list(inquiry.messages), config, **arguments)) as chunks:  # type: ignore[type-var]
-                    async for chunk in _each_within(chunks, patience, spec):
+                    async for chunk in patience.over(chunks):
                         answer.add(chunk)
             except (CapibaraError, asyncio.CancelledError):
                 raise
@@ -325,27 +327,6 @@ def _arguments(spec: ModelSpec, sampling: Sampling) -> dict[str, Any]:
     if extra:
         arguments["extra_body"] = extra
     return arguments
-
-
-async def _each_within(
-    chunks: AsyncIterator[Any], patience: Patience, spec: ModelSpec
-) -> AsyncIterator[AIMessageChunk]:
-    """The chunks, each within the model's limit; ModelTimeout otherwise."""
-    iterator = aiter(chunks)
-    while True:
-        patience.waited_s = patience.limit_s
-        try:
-            async with asyncio.timeout(patience.limit_s) as timer:
-                patience.timer = timer
-                chunk = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            if not timer.expired():
-                raise
-            message = f"{spec.id} showed no progress within {patience.waited_s:g} s."
-            raise ModelTimeout(message, model_id=spec.id) from error
-        yield chunk
 
 
 def _translate(error: Exception, spec: ModelSpec) -> NoReturn:

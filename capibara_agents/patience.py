@@ -8,8 +8,15 @@ waited for however long its prompt, one that stands still is not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
+from typing import TypeVar
+
+from capibara_agents.errors import ModelTimeout
+from capibara_agents.settings import ModelSpec
+
+T = TypeVar("T")
+Told = Callable[[int, int], None]
 
 READS_PER_S = 10.0
 """No model of use reads fewer tokens of a prompt in a second. Chosen: 27 billion parameters on 4 slow cores do."""
@@ -29,20 +36,41 @@ def reading_s(limit_s: float, left_tokens: int) -> float:
 
 
 class Patience:
-    """The clock of one question: `timer` is the one that runs while the next piece is awaited."""
+    """The clock of one question to one model."""
 
-    def __init__(self, limit_s: float) -> None:
-        """`limit_s`: to the first sign of life, then between tokens."""
-        self.limit_s = self.waited_s = limit_s
-        self.timer: asyncio.Timeout | None = None
+    def __init__(self, spec: ModelSpec, on_reading: Told | None = None) -> None:
+        """`on_reading` is told of each batch but the last of a prompt, in tokens: how many are read, of how many."""
+        self._spec, self._on_reading = spec, on_reading
+        self._waited_s = spec.timeout_s
+        self._timer: asyncio.Timeout | None = None
 
-    def reads(self, left_tokens: int) -> None:
-        """A sign of life: so many tokens of the prompt are left to be read."""
-        if self.timer is None or self.timer.expired():
+    async def over(self, pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The pieces of an answer, each in time. Raises ModelTimeout."""
+        iterator = aiter(pieces)
+        while True:
+            self._waited_s = self._spec.timeout_s
+            try:
+                async with asyncio.timeout(self._waited_s) as timer:
+                    self._timer = timer
+                    piece = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                if not timer.expired():
+                    raise
+                message = f"{self._spec.id} showed no progress within {self._waited_s:g} s."
+                raise ModelTimeout(message, model_id=self._spec.id) from error
+            yield piece
+
+    def reads(self, read_tokens: int, total_tokens: int) -> None:
+        """A sign of life while the first piece is awaited: so much of the prompt is read."""
+        if self._timer is None or self._timer.expired():
             return
-        self.waited_s = reading_s(self.limit_s, left_tokens)
-        self.timer.reschedule(asyncio.get_running_loop().time() + self.waited_s)
+        self._waited_s = reading_s(self._spec.timeout_s, total_tokens - read_tokens)
+        self._timer.reschedule(asyncio.get_running_loop().time() + self._waited_s)
+        if self._on_reading is not None and 0 < read_tokens < total_tokens:
+            self._on_reading(read_tokens, total_tokens)
 
 
-READING: ContextVar[Callable[[int], None]] = ContextVar("reading", default=lambda left_tokens: None)
-"""Who is told how much of a prompt is left to be read: two libraries lie between, and pass on nothing but answers."""
+READING: ContextVar[Told] = ContextVar("reading", default=lambda read_tokens, total_tokens: None)
+"""Who is told how much of a prompt is read: two libraries lie between, and pass on nothing but answers."""

@@ -44,7 +44,7 @@ class ModelSpec(_Section):
     calls_tools: bool = Field(False, description="Questions with tools go to such a model.")
 
     max_tokens: int = Field(gt=0, description="Answer length when the request sets none.")
-    timeout_s: float = Field(gt=0, description="To the first token once ready, then between tokens.")
+    timeout_s: float = Field(gt=0, description="To the first sign of life once ready, then between tokens.")
     load_timeout_s: float = Field(300, gt=0, description="A load that makes no progress for so long has failed.")
     fallback: tuple[str, ...] | None = Field(None, description="Ids asked when it fails; None: the order of tiers.")
 

@@ -165,7 +165,7 @@ class Nodes:
         request, plan = _request(runtime), state["plan"]
         # A cascade or a vote may yet choose another answer than this one.
         live = state["part"] == "answer" and is_live(plan, state["model"], request)
-        answer = self._answer(state, request, _emitter(runtime.stream_writer) if live else None)
+        answer = self._answer(state, request, runtime.stream_writer, live=live)
         progress: dict[str, Any] = {}
         is_vote = plan.mode == "consensus" and len(plan.models) > 1 and state["part"] == "answer"
         if is_vote and plan.schedule == "together":
@@ -250,8 +250,8 @@ class Nodes:
 
     # ---------------------------------------------------------------- effects
 
-    async def _answer(self, task: Task, request: Request, emit: Any) -> Candidate:
-        """One model's candidate, with what running its code showed."""
+    async def _answer(self, task: Task, request: Request, write: StreamWriter, *, live: bool) -> Candidate:
+        """One model's candidate, with what running its code showed; `live`: its words go out as they come."""
         started, plan = time.monotonic(), task["plan"]
         sampling = request.sampling
         if needs_confidence(plan, request):
@@ -269,7 +269,12 @@ class Nodes:
             sampling=sampling,
             deadline_s=task["deadline_s"],
         )
-        candidate = await self._services.models.ask(inquiry, on_delta=emit, config=get_config())
+        candidate = await self._services.models.ask(
+            inquiry,
+            on_delta=_emitter(write) if live else None,
+            on_reading=_reading(write, task["model"]),
+            config=get_config(),
+        )
         changes: dict[str, Any] = {"part": task["part"], "sample": sample}
         if not request.sampling.logprobs:
             changes["logprobs"] = ()
@@ -312,6 +317,13 @@ def _request(runtime: Runtime[Request]) -> Request:
 def _emitter(write: StreamWriter) -> Any:
     def emit(delta: Delta) -> None:
         write({"event": "delta", **asdict(delta)})
+
+    return emit
+
+
+def _reading(write: StreamWriter, model: str) -> Any:
+    def emit(read_tokens: int, prompt_tokens: int) -> None:
+        write({"event": "reading", "model": model, "read_tokens": read_tokens, "prompt_tokens": prompt_tokens})
 
     return emit
 

@@ -125,7 +125,13 @@ def _has_answered(event: Event) -> bool:
 
 
 def _told(event: Event) -> ServerSentEvent | None:
-    """How a vote stands, as a comment, which clients pass over: who has answered, how far the answers agree so far."""
+    """What goes on, as a comment, which clients pass over: how far a long prompt is read, and how a vote stands.
+
+    Of a vote who has answered, and how far the answers agree so far.
+    """
+    if event["event"] == "reading":
+        read, whole = event["read_tokens"], event["prompt_tokens"]
+        return ServerSentEvent(comment=f"reading: {event['model']} {read} of {whole} tokens", sep="\n")
     if event["event"] == "candidate" and "asked" in event:
         how = "answered" if event["candidate"]["error"] is None else event["candidate"]["error"]
         agreement = event.get("agreement")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -43,6 +44,8 @@ OPTIONS = (
     "synthesis",
     "judge",
 )
+# A comment among the events of a stream.
+_READING = re.compile(r": reading: (\S+) (\d+) of (\d+) tokens")
 Turn = dict[str, str]
 Told = Callable[[str], None]
 
@@ -205,6 +208,10 @@ class Here:
                     on_text(event["content"])
                 elif event["event"] == "plan":
                     on_progress(self._terminal.text("ask.asking", models=", ".join(event["plan"]["models"])))
+                elif event["event"] == "reading":
+                    on_progress(
+                        reading_of(self._terminal, event["model"], event["read_tokens"], event["prompt_tokens"])
+                    )
         raise CapibaraError("The run ended without an answer.")
 
     def _loading(self, snapshot: FleetSnapshot, on_progress: Told) -> None:
@@ -251,7 +258,7 @@ class There:
             answer = self._call("POST", "/v1/chat/completions", body)
             return Said(answer["choices"][0]["message"]["content"] or "", answer["capibara"])
         pieces: list[str] = []
-        for chunk in self._chunks({**body, "stream": True}):
+        for chunk in self._chunks({**body, "stream": True}, on_progress or (lambda _: None)):
             if piece := chunk["choices"][0]["delta"].get("content"):
                 pieces.append(piece)
                 on_text(piece)
@@ -276,7 +283,7 @@ class There:
             raise _refused(answer, response.status_code)
         return answer
 
-    def _chunks(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, body: dict[str, Any], on_progress: Told) -> Iterator[dict[str, Any]]:
         headers = {"x-capibara-trace": "1"}
         try:
             with self._client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
@@ -290,11 +297,18 @@ class There:
                             raise _refused(chunk, 0)
                         if chunk["choices"]:
                             yield chunk
+                    elif read := _READING.fullmatch(line):
+                        on_progress(reading_of(self._terminal, read[1], int(read[2]), int(read[3])))
         except (httpx.HTTPError, ValueError) as error:
             raise self._broke_off(type(error).__name__) from error
 
     def _broke_off(self, what: str) -> CapibaraError:
         return CapibaraError(self._terminal.text("ask.broke_off", url=str(self._client.base_url), error=what))
+
+
+def reading_of(terminal: Terminal, model: str, read_tokens: int, prompt_tokens: int) -> str:
+    """The sentence that says how far a model has read."""
+    return terminal.text("ask.reading", model=model, percent=f"{100 * read_tokens / prompt_tokens:.0f}")
 
 
 def body_of(messages: Sequence[Turn], request: Request) -> dict[str, Any]:

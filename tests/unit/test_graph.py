@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -235,6 +236,15 @@ async def test_a_run_is_told_as_it_happens(house: FakeHouse) -> None:
     assert kinds == ["plan", "delta", "delta", "delta", "candidate", "ballot", "verdict"]
     assert "".join(e["content"] for e in events[1:4]) == events[-1].candidate.content
     assert "content" not in events[4]["candidate"]
+
+
+async def test_how_far_a_long_prompt_is_read_is_told(house: FakeHouse) -> None:
+    """Between its batches; a prompt of one batch has none."""
+    house.upstream.script(PHI, replace(SPANISH, reads=((0, 0, 1300), (0, 512, 1300), (0, 1024, 1300), (0, 1300, 1300))))
+    events: list[Any] = [e async for e in house.capibara.watch([HumanMessage(QUESTION)], Request())]
+    assert [e for e in events[:-1] if e["event"] == "reading"] == [
+        {"event": "reading", "model": PHI, "read_tokens": read, "prompt_tokens": 1300} for read in (512, 1024)
+    ]
 
 
 async def test_a_stream_that_fell_over_before_its_first_token_goes_on_with_another(house: FakeHouse) -> None:

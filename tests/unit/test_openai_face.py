@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -264,6 +265,25 @@ async def test_a_streamed_vote_tells_how_it_stands(house: FakeHouse) -> None:
     chunks = [json.loads(line[6:]) for line in got.body.decode().split("\n") if line.startswith("data: {")]
     assert chunks[0]["choices"][0]["delta"]["content"] == "La respuesta es 84"
     assert chunks[-1]["capibara"] == {"verified": True, "degraded": False, "agreement": 1.0}
+
+
+async def test_a_stream_that_waits_for_a_long_prompt_tells_how_far_it_is_read(house: FakeHouse) -> None:
+    """As a comment, once the response has begun."""
+    changed = house.settings.server.model_copy(update={"ping_s": 0.05})
+    house.settings = house.settings.model_copy(update={"server": changed})
+    house.upstream.script(PHI, replace(SPANISH, reads=((0, 0, 900), (1.0, 512, 900))))
+    got = await chat(house, stream=True)
+    body = got.body.decode()
+    assert f": reading: {PHI} 512 of 900 tokens\n" in body
+    assert body.index(": reading") < body.index("data: {")
+    assert (
+        "".join(
+            json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+            for line in body.split("\n")
+            if line.startswith("data: {")
+        )
+        == TEXT
+    )
 
 
 async def test_an_eager_vote_says_on_its_last_chunk_whether_it_held(house: FakeHouse) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
+from capibara_agents.errors import ModelTimeout
 from capibara_agents.patience import BATCH_TOKENS, Patience, burning_s, reading_s
+from tests.fakes import PHI, FakeHouse
 
 
 @pytest.mark.parametrize("limit_s", [1.0, 8.0, 60.0, 240.0])
@@ -23,11 +26,31 @@ def test_reading_is_given_up_no_later_than_a_server_that_computes_and_shows_noth
     assert reading_s(limit_s, 10**6) <= burning_s(limit_s)
 
 
-async def test_what_is_told_too_early_or_too_late_changes_nothing() -> None:
-    patience = Patience(0.01)
-    patience.reads(5)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(patience.limit_s) as patience.timer:
-            await asyncio.sleep(10)
-    patience.reads(5)
-    assert patience.waited_s == 0.01
+async def forever() -> AsyncIterator[str]:
+    await asyncio.sleep(60)
+    yield "never"
+
+
+async def test_what_is_told_too_early_or_too_late_changes_nothing(house: FakeHouse) -> None:
+    told: list[tuple[int, int]] = []
+    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": 0.01})
+    patience = Patience(spec, lambda *tokens: told.append(tokens))
+    patience.reads(5, 10)
+    with pytest.raises(ModelTimeout, match=r"no progress within 0\.01 s"):
+        await anext(patience.over(forever()))
+    patience.reads(6, 10)
+    assert told == []
+
+
+async def test_who_watches_is_told_of_the_batches_between_the_first_and_the_last(house: FakeHouse) -> None:
+    """A prompt of one batch says nothing."""
+    told: list[tuple[int, int]] = []
+    patience = Patience(house.settings.spec(PHI), lambda *tokens: told.append(tokens))
+
+    async def pieces() -> AsyncIterator[str]:
+        for read in (0, 512, 1024, 1100):
+            patience.reads(read, 1100)
+        yield "a"
+
+    assert [piece async for piece in patience.over(pieces())] == ["a"]
+    assert told == [(512, 1100), (1024, 1100)]

@@ -434,17 +434,22 @@ def service(answer: Callable[[httpx.Request], httpx.Response]) -> There:
 
 
 def test_a_stream_of_the_service_is_told_piece_by_piece() -> None:
-    """Comments and empty chunks say nothing; the decision rides on the last chunk."""
+    """Comments and empty chunks are no text; the decision rides on the last chunk."""
     trace = dict(said(content="Hola.").trace)
 
     def chunk(delta: dict[str, Any], finish: str | None = None, **rest: Any) -> str:
         return f"data: {json.dumps({'choices': [{'delta': delta, 'finish_reason': finish}], **rest})}\n\n"
 
-    body = ": ping\n\n" + chunk({"content": "Ho"}) + chunk({"content": "la."}) + chunk({}, "stop", capibara=trace)
+    reading = f": reading: {PHI} 512 of 2048 tokens\n\n"
+    body = ": ping\n\n" + reading
+    body += chunk({"content": "Ho"}) + chunk({"content": "la."}) + chunk({}, "stop", capibara=trace)
     pieces: list[str] = []
+    progress: list[str] = []
     one = service(lambda request: httpx.Response(200, text=body + "data: [DONE]\n\n"))
-    assert one.ask([{"role": "user", "content": "x"}], Request(), on_text=pieces.append).content == "Hola."
+    question = [{"role": "user", "content": "x"}]
+    assert one.ask(question, Request(), on_text=pieces.append, on_progress=progress.append).content == "Hola."
     assert pieces == ["Ho", "la."]
+    assert progress[1:] == [f"{PHI} reads: 25 %"]
 
 
 @pytest.mark.parametrize("streamed", [True, False])
