@@ -9,11 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from langchain_core.messages import HumanMessage
 from service_process import until
 from test_runtime_real import MODEL, chat, endless, settings
 
+from capibara_agents.models import Inquiry, Models
 from capibara_agents.runtime.fleet import LlamaFleet
-from capibara_agents.types import ServerState
+from capibara_agents.types import Sampling, ServerState
 
 pytestmark = pytest.mark.servers
 
@@ -59,3 +61,19 @@ async def test_a_server_that_reads_a_long_prompt_is_not_taken_for_frozen(tmp_pat
             assert response.status_code == 200
         assert fleet.snapshot().get(MODEL).restarts == 0
         assert fleet.snapshot().get(MODEL).state is ServerState.ready
+
+
+async def test_a_model_that_reads_a_long_prompt_answers_after_its_limit(tmp_path: Path) -> None:
+    """Batch after batch is a sign of life, and told as such; the answer comes however long that takes."""
+    told: list[tuple[int, int]] = []
+    chosen = settings(tmp_path, slots=1, timeout_s=1, batch_tokens=64)
+    with LlamaFleet(chosen) as fleet:
+        models = Models(fleet, load_wait_s=120)
+        await asyncio.to_thread(models.warm)
+        sampling = Sampling(max_tokens=1)
+        question = Inquiry(chosen.spec(MODEL), 1, [HumanMessage("number " * 1500)], sampling)
+        candidate = await models.ask(question, on_reading=lambda *tokens: told.append(tokens))
+        assert (candidate.error, candidate.usage.completion_tokens) == (None, 1)
+        assert told == sorted(told)
+        assert len(told) > 5
+        assert told[-1][0] < told[-1][1] == candidate.usage.prompt_tokens
