@@ -182,7 +182,7 @@ def _in_time(found: Sequence[Prospect], deadline_s: float | None) -> Sequence[Pr
     """Those that begin before the deadline; where none does, the one that comes nearest to it."""
     if deadline_s is None:
         return found
-    return [p for p in found if p.wait_s < deadline_s] or [min(found, key=lambda p: p.wait_s)]
+    return [p for p in found if p.begins_s < deadline_s] or [min(found, key=lambda p: p.begins_s)]
 
 
 def _missing(tier: Tier, everyone: Sequence[ModelSpec], settings: Settings) -> tuple[str, Values]:

@@ -21,7 +21,8 @@ choice stands. A load for which another model must make room costs twice: that o
     reread_s(m) = (the most that any of them has read of this conversation - what m has read of it) / prefill_per_s(m)
 
 What nobody has read yet has to be read by whoever answers, which is in the table's choice already: so nothing changes
-for a new conversation, and a little read changes little. Reading costs once, for as many turns as still come: however
+for a new conversation, and a little read changes little. For a deadline it counts: until an answer begins, all that the
+model has not read yet is read (`Prospect.begins_s`). Reading costs once, for as many turns as still come: however
 long the conversation, it weighs no more than READING_AT_MOST, less than two rungs.
 """
 
@@ -70,11 +71,14 @@ class Prospect:
     load_counts: bool
     reread_s: float = 0.0
     """For what it has to read anew of a conversation that another one has read."""
+    read_s: float = 0.0
+    """For all that it has to read: what nobody has read yet too."""
 
     @property
-    def wait_s(self) -> float:
+    def begins_s(self) -> float:
         """Until the answer begins."""
-        return self.load_s + self.queue_s + self.reread_s
+        # The prompt's size is an estimate; what another has read of it was counted.
+        return self.load_s + self.queue_s + max(self.read_s, self.reread_s)
 
     def parts(self, price_per_s: float) -> dict[Part, float]:
         """The terms of its worth, by what they come from."""
@@ -113,6 +117,7 @@ def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> l
                 answer_s=0.0 if seconds is None else seconds - usual_s,
                 load_counts=load_counts,
                 reread_s=anew_s.get(spec.id, 0.0),
+                read_s=read_s(situation, spec),
             )
         )
     return found
@@ -131,6 +136,12 @@ def reread_s(situation: Situation, specs: Sequence[ModelSpec]) -> dict[str, floa
     if not most:
         return {}
     return {spec.id: (most - read[spec.id]) / prefill_per_s(spec, situation) for spec in specs}
+
+
+def read_s(situation: Situation, spec: ModelSpec) -> float:
+    """Seconds in which the model reads what it has not read yet of the prompt."""
+    unread = situation.classification.prompt_tokens - situation.read_tokens.get(spec.id, 0)
+    return max(0, unread) / prefill_per_s(spec, situation)
 
 
 def prefill_per_s(spec: ModelSpec, situation: Situation) -> float:

@@ -144,6 +144,17 @@ def test_a_deadline_counts_the_reading(five: Settings) -> None:
     assert plan(five, {PHI: 1000}, {"deadline_s": 60}, domain="math").models == (GPT,)
 
 
+def test_a_deadline_counts_a_prompt_that_nobody_has_read(five: Settings) -> None:
+    """3,000 tokens take the large one 200 s and the small one 30; without a deadline the table decides."""
+    question: dict[str, Any] = {"domain": "long_context", "prompt_tokens": 3000}
+    free = plan(five, {}, **question)
+    assert free.models == (GEMMA,)
+    hurried = plan(five, {}, {"deadline_s": 60}, **question)
+    assert (hurried.reason.code, hurried.reason.values["wanted"]) == ("route.deadline", GEMMA)
+    assert 3000 / SPEEDS[hurried.models[0]] < 60
+    assert plan(five, {}, {"deadline_s": 300}, **question).models == (GEMMA,)
+
+
 def test_a_named_model_is_obeyed_whoever_has_read(five: Settings) -> None:
     """Reading is a reason of the policy, and the plan tells it all the same."""
     made = plan(five, {PHI: 1000}, {"model": GPT})
