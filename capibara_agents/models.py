@@ -127,8 +127,9 @@ class Models:
             except Exception as error:  # noqa: BLE001  (LiteLLM's and openai's errors share no base class)
                 _translate(error, spec)
             finally:
-                # Also what was broken off has been read.
-                self.affinity.answered(answer.turn(), endpoint)
+                # Also what was broken off has been read; what was refused has pushed nothing out.
+                if patience.has_begun or answer.first_s is not None:
+                    self.affinity.answered(answer.turn(), endpoint)
 
     def _chat(self, spec: ModelSpec) -> FleetChat:
         """The model's chat model; it keeps nothing of a question, and making one takes a millisecond."""

@@ -43,6 +43,8 @@ class Patience:
         self._spec, self._on_reading = spec, on_reading
         self._waited_s = spec.timeout_s
         self._timer: asyncio.Timeout | None = None
+        self.has_begun = False
+        """Whether the server took the prompt up; one that refuses it says nothing of reading."""
 
     async def over(self, pieces: AsyncIterator[T]) -> AsyncIterator[T]:
         """The pieces of an answer, each in time. Raises ModelTimeout."""
@@ -64,6 +66,7 @@ class Patience:
 
     def reads(self, read_tokens: int, total_tokens: int) -> None:
         """A sign of life while the first piece is awaited: so much of the prompt is read."""
+        self.has_begun = True
         if self._timer is None or self._timer.expired():
             return
         self._waited_s = reading_s(self._spec.timeout_s, total_tokens - read_tokens)

@@ -6,12 +6,12 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from capibara_agents.affinity import Affinity
-from capibara_agents.errors import BadQuestion
+from capibara_agents.errors import BadQuestion, CapibaraError
 from capibara_agents.http.app import build_app
 from capibara_agents.outcome import Answer
 from capibara_agents.types import Request
 from tests.asgi import post
-from tests.fakes import ENGLISH, MISTRAL, PHI, SPANISH, FakeHouse, classification, fail, say
+from tests.fakes import ENGLISH, MISTRAL, PHI, SPANISH, FakeHouse, Reply, classification, fail, say
 
 FIRST = HumanMessage("Traduce al inglés: la capital de España es la ciudad de Madrid.")
 LAST = HumanMessage("¿Cuál es la capital de España?")
@@ -71,6 +71,29 @@ async def test_otherwise_it_goes_where_a_new_one_goes(slow: FakeHouse, why: str)
     slow.upstream.script(PHI, SPANISH)
     second = await ask(slow, messages, template="general" if why == "template" else None)
     assert second.candidate.model == PHI
+
+
+@pytest.mark.parametrize("refusal", [fail(400), fail(500)])
+async def test_a_turn_that_the_server_refuses_changes_nothing(slow: FakeHouse, refusal: Reply) -> None:
+    """It has read nothing of it, and still holds what it has read before."""
+    messages = await first_turn(slow)
+    slow.upstream.otherwise = refusal
+    with pytest.raises(CapibaraError):
+        await ask(slow, messages)
+    slow.upstream.otherwise = None
+    slow.upstream.script(MISTRAL, SPANISH)
+    assert (await ask(slow, messages)).plan.reason.code == "route.read"
+
+
+async def test_a_turn_that_is_broken_off_while_it_is_read_is_no_longer_held(slow: FakeHouse) -> None:
+    """Nobody knows what the server keeps of it."""
+    messages = await first_turn(slow)
+    reading = say("", reads=((0, 0, 4000),), break_after=0)
+    slow.upstream.script(MISTRAL, reading)
+    slow.upstream.script(PHI, SPANISH)
+    assert (await ask(slow, messages)).candidate.model == PHI
+    slow.upstream.script(PHI, SPANISH)
+    assert (await ask(slow, messages)).plan.read_tokens.get(MISTRAL) is None
 
 
 async def test_a_template_is_part_of_what_was_read(slow: FakeHouse) -> None:
