@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,7 @@ def _upsert(router: Any, endpoint: Endpoint) -> None:
             model_name=endpoint.model_id,
             litellm_params=LiteLLM_Params(
                 model=f"openai/{endpoint.model_id}",
+                custom_llm_provider="openai",
                 api_base=f"{endpoint.url}/v1",
                 api_key=endpoint.api_key,
                 max_retries=0,
@@ -168,7 +170,9 @@ def _upsert(router: Any, endpoint: Endpoint) -> None:
 def _new_router() -> Any:
     prepare_libraries()
     import litellm  # noqa: PLC0415  (2.4 s; the command line must not pay for it)
+    from litellm.llms.openai.openai import OpenAIChatCompletion  # noqa: PLC0415
     from litellm.router import Router  # noqa: PLC0415
+    from litellm.utils import validate_and_fix_openai_messages  # noqa: PLC0415
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True
@@ -177,19 +181,30 @@ def _new_router() -> Any:
         # They repeat what a server answered, prompts included; what matters of it is in the candidate.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm.disable_streaming_logging = True
+    openai_chat, as_openai = OpenAIChatCompletion(), litellm.OpenAIGPTConfig()
 
     class Direct(Router):
-        """Asks on the caller's loop, without what the Router does around a call for limits and fallbacks of its own.
+        """Asks LiteLLM's handler of OpenAI's protocol for the deployment that the Router picks.
 
-        There are none, and for that it takes a millisecond of a core before the first token; `litellm.acompletion`
-        would begin the call in a thread, which takes another half.
+        Around that, the Router keeps limits and fallbacks of its own, of which there are none, for a millisecond of a
+        core before the first token. `litellm.completion` looks for another more who speaks which protocol, what the
+        model costs and which parameters it takes: servers of one kind, which have no price, take all as they are.
         """
 
-        async def ask(self, model: str, **asked: Any) -> Any:
+        async def ask(self, model: str, *, messages: list[Any], client: Any, books: Any, **parameters: Any) -> Any:
             """LiteLLM's stream from the model's deployment; raises LiteLLM's errors."""
-            deployment = self.get_available_deployment(model=model, messages=asked["messages"])
+            deployment = self.get_available_deployment(model=model, messages=messages)
             try:
-                return await litellm.completion(**{**deployment["litellm_params"], **asked}, acompletion=True)
+                return await openai_chat.async_streaming(
+                    model=model,
+                    messages=validate_and_fix_openai_messages(messages),
+                    optional_params=parameters,
+                    litellm_params=deployment["litellm_params"],
+                    provider_config=as_openai,
+                    logging_obj=books,
+                    client=client,
+                    timeout=math.inf,
+                )
             # Whatever the client raises: LiteLLM gives each the type that callers wait for.
             except Exception as error:
                 raise litellm.exception_type(model, error, "openai") from error
@@ -214,14 +229,14 @@ async def _first_call(router: Any) -> None:
             raise Refused(503, "")
 
     _upsert(router, Endpoint(model_id="warm-up", url=NOWHERE, api_key="none", generation=0))
-    asked = {"model": "warm-up", "messages": [{"role": "user", "content": ""}], "stream": True}
+    messages = [{"role": "user", "content": ""}]
     with suppress(openai.APIError):
-        await router.ask(**asked, client=Nobody(NOWHERE, "none"))
+        await router.ask("warm-up", messages=messages, client=Nobody(NOWHERE, "none"), books=_no_books()("", messages))
     router.delete_deployment(id="warm-up")
 
 
 @cache
-def _no_books() -> Callable[[ModelSpec, dict[str, Any]], Any]:
+def _no_books() -> Callable[[str, list[Any]], Any]:
     """Makes what LiteLLM wants to log one call with."""
     from litellm.litellm_core_utils.litellm_logging import Logging  # noqa: PLC0415
 
@@ -242,11 +257,11 @@ def _no_books() -> Callable[[ModelSpec, dict[str, Any]], Any]:
         def response_cost_calculator(self, *args: Any, **kwargs: Any) -> float:
             return 0.0
 
-    def books(spec: ModelSpec, payload: dict[str, Any]) -> Any:
+    def books(model_id: str, messages: list[Any]) -> Any:
         return NoBooks(
-            model=spec.id,
-            messages=payload["messages"],
-            stream=bool(payload.get("stream")),
+            model=model_id,
+            messages=messages,
+            stream=True,
             call_type="acompletion",
             start_time=datetime.now(),
             litellm_call_id="",
@@ -270,9 +285,7 @@ class _Completions:
         response = await self._router.ask(
             **payload,
             client=self._clients[self._spec.id],
-            litellm_logging_obj=_no_books()(self._spec, payload),
-            # LiteLLM would look whether tools name its own gateway, and for that import a package it does not require.
-            _skip_mcp_handler=True,
+            books=_no_books()(self._spec.id, payload["messages"]),
         )
         return Pieces(response.completion_stream, READING.get())
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from capibara_agents.errors import ModelLoading
 from capibara_agents.models import Delta, Inquiry
@@ -86,6 +87,27 @@ async def test_tools_reach_the_model_and_calls_come_back_whole(house: FakeHouse,
     assert candidate.error is None
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     assert (candidate.tool_calls, candidate.finish_reason) == ((call,), "tool_calls")
+
+
+async def test_turns_go_out_as_openai_has_them(house: FakeHouse, upstream: Upstream) -> None:
+    """A call of a tool without text has no content; an address of an image is an object; no tools, no choice of one."""
+    call = {"name": "f", "args": {"a": 1}, "id": "c1"}
+    image = {"type": "image_url", "image_url": "data:image/png;base64,AAAA"}
+    messages = [
+        HumanMessage([image]),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("r", tool_call_id="c1"),
+    ]
+    house.upstream.script(PHI, SPANISH)
+    await house.models.ask(replace(inquiry(house, tool_choice="none"), messages=messages))
+    sent = upstream.requests[0]
+    asked, called, told = sent["messages"]
+    assert asked["content"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    assert "content" not in called
+    assert called["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
+    assert (told["role"], told["tool_call_id"], told["content"]) == ("tool", "c1", "r")
+    assert (sent["model"], sent["stream"]) == (PHI, True)
+    assert "tool_choice" not in sent
 
 
 @pytest.mark.parametrize(
