@@ -99,9 +99,10 @@ class Models:
         `on_delta` is called for every piece as it arrives, `on_reading` after each batch of a long prompt but the last.
         """
         answer = _Assembly(inquiry, on_delta)
+        patience = Patience(inquiry.spec, self.affinity.speeds().get(inquiry.spec.id), on_reading)
         try:
             async with asyncio.timeout(inquiry.deadline_s):
-                await self._stream(inquiry, answer, Patience(inquiry.spec, on_reading), config)
+                await self._stream(inquiry, answer, patience, config)
         except TimeoutError:
             error = ModelTimeout(f"{inquiry.spec.id} did not finish before the request's deadline.")
             return answer.candidate(error, code="deadline")

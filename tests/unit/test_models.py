@@ -21,7 +21,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 def inquiry(house: FakeHouse, *, limit_s: float = 20, deadline_s: float | None = None, **sampling: Any) -> Inquiry:
-    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": limit_s})
+    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": limit_s, "slots": 1})
     return Inquiry(
         spec=spec,
         attempt=1,

@@ -33,8 +33,8 @@ async def forever() -> AsyncIterator[str]:
 
 async def test_what_is_told_too_early_or_too_late_changes_nothing(house: FakeHouse) -> None:
     told: list[tuple[int, int]] = []
-    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": 0.01})
-    patience = Patience(spec, lambda *tokens: told.append(tokens))
+    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": 0.01, "slots": 1})
+    patience = Patience(spec, None, lambda *tokens: told.append(tokens))
     patience.reads(5, 10)
     with pytest.raises(ModelTimeout, match=r"no progress within 0\.01 s"):
         await anext(patience.over(forever()))
@@ -42,10 +42,27 @@ async def test_what_is_told_too_early_or_too_late_changes_nothing(house: FakeHou
     assert told == []
 
 
+@pytest.mark.parametrize(("slots", "per_s", "waits_s"), [(1, None, 0.1), (2, 80_000.0, 0.1512), (2, None, 60.0)])
+async def test_where_others_are_answered_too_a_batch_of_theirs_may_lie_between(
+    house: FakeHouse, monkeypatch: pytest.MonkeyPatch, slots: int, per_s: float | None, waits_s: float
+) -> None:
+    """Twice as long as measured; as long as is known of any model where nothing was."""
+    spec = house.settings.spec(PHI).model_copy(update={"timeout_s": 0.1, "slots": slots})
+    seen: list[float | None] = []
+    real = asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda delay_s: (seen.append(delay_s), real(delay_s))[1])
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "a"
+
+    assert [piece async for piece in Patience(spec, per_s).over(pieces())] == ["a"]
+    assert seen[0] == pytest.approx(waits_s)
+
+
 async def test_who_watches_is_told_of_the_batches_between_the_first_and_the_last(house: FakeHouse) -> None:
     """A prompt of one batch says nothing."""
     told: list[tuple[int, int]] = []
-    patience = Patience(house.settings.spec(PHI), lambda *tokens: told.append(tokens))
+    patience = Patience(house.settings.spec(PHI), None, lambda *tokens: told.append(tokens))
 
     async def pieces() -> AsyncIterator[str]:
         for read in (0, 512, 1024, 1100):
