@@ -14,8 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capibara_agents.errors import StoreError
+from capibara_agents.errors import StoreError, reason
 from capibara_agents.stock import Stock
+from capibara_agents.texts import phrase
 
 IN_MEMORY = 1000
 """How many unasked-for conversations are held; the oldest goes first, all of them with the process."""
@@ -110,4 +111,4 @@ class Conversations:
                 connection.execute(_TABLE)
                 return connection.execute(statement, values).fetchall()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The kept responses in {self._file} cannot be read or written: {error}.") from error
+            raise StoreError(phrase("stored.responses", file=str(self._file), error=reason(error))) from error

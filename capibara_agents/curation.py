@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.exemplars import Exemplar, ExemplarStore, Origin, user_exemplar
+from capibara_agents.texts import phrase
 from capibara_agents.types import Classification, Domain, Language
 
 AT_ONCE = 1000
@@ -67,13 +68,13 @@ def removed(store: ExemplarStore, ids: Sequence[str]) -> dict[str, Any]:
     """{"removed"}; BadQuestion (not_found) when there is none of them."""
     count = store.remove(ids)
     if not count:
-        raise BadQuestion("None of these exemplars exists.", param="ids", code="not_found")
+        raise BadQuestion(phrase("stored.no_such_exemplars"), param="ids", code="not_found")
     return {"removed": count}
 
 
 def _whole(draft: Draft, look: Look) -> Exemplar:
     if not draft.content.strip():
-        raise BadQuestion("content must not be blank.", param="content")
+        raise BadQuestion(phrase("stored.blank_exemplar"), param="content")
     language, complexity = draft.language, draft.complexity
     if language is None or complexity is None:
         found = look(draft.content)

@@ -41,10 +41,22 @@ class CapibaraError(Exception):
     def message(self) -> str:
         return str(self.args[0]) if self.args else self.code
 
+    @property
+    def said(self) -> str | Phrase:
+        """What it was made of, for another error that says the same."""
+        return self.args[0] if self.args and isinstance(self.args[0], Phrase) else self.message
+
     def told(self, language: Language) -> str:
         """The message for a person; English where there is no other."""
-        said = self.args[0] if self.args else None
-        return said.told(language) if isinstance(said, Phrase) else self.message
+        return self.said.told(language) if isinstance(self.said, Phrase) else self.message
+
+
+def reason(error: Exception) -> str:
+    """What the system says went wrong, without the name of the file and the number of the error."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8 at byte {error.start}"
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return said or type(error).__name__
 
 
 class ConfigError(CapibaraError):
@@ -117,7 +129,7 @@ class ModelError(CapibaraError):
 
     code = "model_error"
 
-    def __init__(self, message: str, *, model_id: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str | Phrase, *, model_id: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.model_id = model_id
         self.retry_after_s = retry_after_s

@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from capibara_agents.embedder import Vector
-from capibara_agents.errors import BadQuestion, StoreError
+from capibara_agents.errors import BadQuestion, StoreError, reason
 from capibara_agents.mirror import MIRRORED, Label, Mirror, Reflection, by_score, label_of, reflection_of
-from capibara_agents.texts import phrase
+from capibara_agents.texts import Phrase, phrase
 from capibara_agents.types import Domain, Language, Neighbour, Value
+from capibara_agents.wishes import wish_of
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,10 @@ def parse_jsonl(text: str, name: str, *, origin: Origin) -> Iterator[Exemplar]:
         try:
             values = json.loads(line)
             if not isinstance(values, dict):
-                raise TypeError("not an object")
+                raise TypeError
             yield Exemplar.model_validate({**values, "origin": origin})
         except (json.JSONDecodeError, ValidationError, TypeError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise StoreError(f"{name}, line {number} is no exemplar: {reason}.") from error
+            raise StoreError(phrase("stored.no_exemplar", file=name, line=number, wish=_wish(error))) from error
 
 
 def write_jsonl(exemplars: Iterable[Exemplar], path: Path) -> None:
@@ -89,7 +89,7 @@ def write_jsonl(exemplars: Iterable[Exemplar], path: Path) -> None:
     try:
         path.write_text("".join(exemplar.model_dump_json() + "\n" for exemplar in exemplars), encoding="utf-8")
     except OSError as error:
-        raise StoreError(phrase("wrong.unwritable", file=str(path), error=_reason(error))) from error
+        raise StoreError(phrase("wrong.unwritable", file=str(path), error=reason(error))) from error
 
 
 def read_jsonl(path: Path) -> tuple[Exemplar, ...]:
@@ -97,13 +97,20 @@ def read_jsonl(path: Path) -> tuple[Exemplar, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(phrase("wrong.unreadable", file=str(path), error=_reason(error))) from error
+        raise StoreError(phrase("wrong.unreadable", file=str(path), error=reason(error))) from error
     return tuple(parse_jsonl(text, path.name, origin="user"))
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    """What went wrong, without the name of the file and the number of the error."""
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else f"no UTF-8 at byte {error.start}"
+def _wish(error: json.JSONDecodeError | ValidationError | TypeError) -> Phrase:
+    """What the line should be."""
+    if isinstance(error, json.JSONDecodeError):
+        return phrase("wish.json", error=error.msg, column=error.colno)
+    if isinstance(error, TypeError):
+        return phrase("wish.dict_type")
+    first = error.errors()[0]
+    wish = wish_of(first)
+    place = ".".join(str(step) for step in first["loc"])
+    return phrase("wish.of_key", key=place, wish=wish) if place else wish
 
 
 def content_version(exemplars: Iterable[Exemplar], embedder_version: str) -> str:
@@ -143,7 +150,7 @@ class ExemplarStore:
             store = cls(_server_client(url), embedder)
             store._synchronise(exemplars)
         except Exception as error:  # (Chroma lets errors of httpx, pydantic and its own through)
-            raise StoreError(f"The Chroma server at {url} cannot be used: {type(error).__name__}.") from error
+            raise StoreError(phrase("stored.chroma", url=url, error=type(error).__name__)) from error
         return store
 
     @classmethod
@@ -151,7 +158,7 @@ class ExemplarStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{folder} cannot hold the exemplar store: {error}.") from error
+            raise StoreError(phrase("stored.exemplars_folder", folder=str(folder), error=reason(error))) from error
         # Damaged files surface as errors of Chroma's, of SQLite's, or as KeyError and ValueError of what was read.
         try:
             return cls._opened(folder, embedder, exemplars)
@@ -164,7 +171,7 @@ class ExemplarStore:
             store = cls._opened(folder, embedder, exemplars)
             store.merge(users)
         except Exception as error:  # (as above: whatever Chroma or SQLite raised, there is no store)
-            raise StoreError(f"No exemplar store can be made in {folder}: {type(error).__name__}.") from error
+            raise StoreError(phrase("stored.exemplars", folder=str(folder), error=type(error).__name__)) from error
         log.warning(
             "The exemplar store in %s was damaged (%s). It was moved to %s and rebuilt from the shipped exemplars; "
             "%d exemplars of the user's were read back.",
@@ -227,7 +234,7 @@ class ExemplarStore:
         with self._shared.write:
             taken = self._ids(list(mine), origin="shipped")
             if taken:
-                raise BadQuestion(f"The id {min(taken)!r} belongs to a shipped exemplar; choose another.", param="id")
+                raise BadQuestion(phrase("stored.shipped_id", id=repr(min(taken))), param="id")
             self._changed(added=self._upsert(list(mine.values())))
             self._keep()
         return len(mine)
@@ -342,7 +349,7 @@ class ExemplarStore:
         expected = min(20, self.count())
         found = self._collection.query(query_embeddings=[page["embeddings"][0]], n_results=expected, include=[])
         if len(found["ids"][0]) < expected:
-            raise StoreError("The index knows fewer exemplars than the table.")
+            raise StoreError(phrase("stored.index"))
 
     def _upsert(self, exemplars: Sequence[Exemplar]) -> Mirror:
         """Write them; what of them a mirror holds."""
@@ -431,8 +438,8 @@ def _set_aside(damaged: Path) -> Path:
             try:
                 return damaged.rename(aside)
             except OSError as error:
-                raise StoreError(f"{damaged} is damaged and cannot be moved aside: {error}.") from error
-    raise StoreError(f"Too many damaged ones beside {damaged}; remove some.")
+                raise StoreError(phrase("stored.not_moved", file=str(damaged), error=reason(error))) from error
+    raise StoreError(phrase("stored.many_damaged", file=str(damaged)))
 
 
 def _copy_of(folder: Path) -> Path:

@@ -20,10 +20,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from capibara_agents.errors import StoreError
+from capibara_agents.errors import StoreError, reason
 from capibara_agents.outcomes import Origin, Outcome
 from capibara_agents.route.worth import ASSUMED
 from capibara_agents.stock import Stock
+from capibara_agents.texts import phrase
 from capibara_agents.types import AnswerKind, Ballot, Candidate, Classification, Domain, Language, Value, Verdict
 from capibara_agents.vote import Round, Tally, judged_round, learning_method, tally_of_ballot
 
@@ -226,7 +227,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             self._table = _opened(file)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{file} cannot hold the last requests: {error}.") from error
+            raise StoreError(phrase("stored.requests", file=str(file), error=reason(error))) from error
 
     def put(self, runs: Iterable[Run]) -> None:
         """Write runs down, and forget the oldest beyond `keep`."""

@@ -167,7 +167,7 @@ class Learning:
                     self._weights = self._weights.model_copy(update={"sureness": None})
                 return report
         except StoreError as error:
-            raise BadQuestion(error.message, param="update_id", code="not_found") from error
+            raise BadQuestion(error.said, param="update_id", code="not_found") from error
 
     def stock(self, what: Kept) -> Stock:
         """How much is kept of the requests, of feedback, of votes or of outcomes."""

@@ -16,7 +16,7 @@ from capibara_agents.errors import (
     ModelUnavailable,
     NoAnswer,
 )
-from capibara_agents.texts import sentence
+from capibara_agents.texts import phrase, sentence
 from capibara_agents.types import Ballot, Candidate, Classification, Language, Plan, Value, Verdict
 
 
@@ -118,7 +118,7 @@ def _explain(candidates: Sequence[Candidate]) -> NoReturn:
         if wrong.error in ("invalid_request", "context_length_exceeded"):
             param = "messages" if wrong.error == "context_length_exceeded" else None
             raise BadQuestion(wrong.error_message, param=param, code=wrong.error)
-    asked = ", ".join(dict.fromkeys(c.model for c in candidates)) or "no model"
+    asked = ", ".join(dict.fromkeys(c.model for c in candidates)) or phrase("asked.nobody")
     told = " ".join(dict.fromkeys(c.error_message for c in errors if c.error_message))
     codes = {c.error for c in errors}
     wait_s = max((c.retry_after_s for c in errors if c.retry_after_s), default=None)
@@ -130,4 +130,6 @@ def _explain(candidates: Sequence[Candidate]) -> NoReturn:
         raise kind(told, retry_after_s=wait_s or 5)
     if codes and codes <= {"model_timeout", "deadline"}:
         raise ModelTimeout(told)
-    raise NoAnswer(f"None of the models asked ({asked}) gave any text. {told}".strip())
+    if told:
+        raise NoAnswer(phrase("asked.none_why", models=asked, reason=told))
+    raise NoAnswer(phrase("asked.none", models=asked))

@@ -24,9 +24,10 @@ import numpy as np
 from pydantic import Field
 
 from capibara_agents import garbage
-from capibara_agents.errors import StoreError
+from capibara_agents.errors import StoreError, reason
 from capibara_agents.expectations import Array, Beliefs, Chosen, Evidence, Fit, empty_evidence, revisited
 from capibara_agents.stock import Stock
+from capibara_agents.texts import phrase
 from capibara_agents.types import Domain, Expectation, Language, Value
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class Learner:
             folder.mkdir(parents=True, exist_ok=True)
             self._table = _opened(folder / FILE_NAME)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{folder / FILE_NAME} cannot hold the outcomes: {error}.") from error
+            raise StoreError(phrase("stored.outcomes", file=str(folder / FILE_NAME), error=reason(error))) from error
         self._learn(self._evidence(), self._chosen())
 
     def expect(self, classification: Signed) -> dict[str, Expectation]:
@@ -160,7 +161,7 @@ class Learner:
         if not outcomes:
             return UpdateReport(applied=False, reason="There is nothing to record.")
         if len({len(outcome.signature) for outcome in outcomes}) > 1:
-            raise StoreError("Outcomes of one update must have signatures of one kind.")
+            raise StoreError(phrase("stored.signatures"))
         with self._door:
             number = self._write(outcomes)
             report = self._weigh(number, len(outcomes))
@@ -178,7 +179,7 @@ class Learner:
         with self._door:
             found = next((update for update in self._updates() if update.id == update_id), None)
             if found is None or found.state != "applied":
-                raise StoreError(f"There is no applied update {update_id}.")
+                raise StoreError(phrase("stored.no_update", number=update_id))
             self._settle(update_id, "undone", found.before, found.after)
             self._learn(self._evidence(), self._chosen())
         log.info("update %d was undone", update_id)

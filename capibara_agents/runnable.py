@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.outcome import Answer, settle
+from capibara_agents.texts import phrase
 from capibara_agents.types import Request
 from capibara_agents.validation import explain_first
 
@@ -208,16 +209,13 @@ def read_messages(value: Any) -> list[BaseMessage]:
         messages = convert_to_messages(value)
     except (ValueError, TypeError, KeyError, NotImplementedError):
         # The cause would carry the conversation into whatever logs this error.
-        raise BadQuestion(
-            "messages must be a list of messages, each with a role and a content.", param="messages"
-        ) from None
+        raise BadQuestion(phrase("messages.no_list"), param="messages") from None
     for message in messages:
         if not _is_text(message.content):
-            raise BadQuestion("messages holds text that is not valid Unicode.", param="messages")
+            raise BadQuestion(phrase("messages.no_unicode"), param="messages")
         if _would_be_fetched(message.content):
             # An address could lie behind this machine's own door.
-            sentence = "Images are sent as data URLs, data:image/…;base64,…; nothing is fetched."
-            raise BadQuestion(sentence, param="messages")
+            raise BadQuestion(phrase("messages.no_address"), param="messages")
     return [_as_system(message) for message in messages]
 
 
@@ -253,7 +251,7 @@ def _run_config(config: RunnableConfig | None) -> RunnableConfig | None:
 
 def _checked(messages: Sequence[BaseMessage], request: Request) -> Request:
     if not messages:
-        raise BadQuestion("messages is empty; give at least one message.", param="messages")
+        raise BadQuestion(phrase("messages.empty"), param="messages")
     return request
 
 
@@ -262,7 +260,7 @@ def _read(input: Input, config: RunnableConfig, bound: Mapping[str, Any]) -> tup
     if isinstance(input, Mapping):
         beside = {key: value for key, value in input.items() if key != "messages"}
         if "messages" not in input:
-            raise BadQuestion("The input has no messages.", param="messages")
+            raise BadQuestion(phrase("messages.none"), param="messages")
         input = input["messages"]
     knobs = (ensure_config(config).get("configurable") or {}).items()
     configured = {key: value for key, value in knobs if key in Request.model_fields}

@@ -19,6 +19,7 @@ import yaml
 from langchain_core.messages import BaseMessage, SystemMessage
 
 from capibara_agents.errors import TemplateError
+from capibara_agents.texts import phrase
 from capibara_agents.types import Language, TemplateName
 
 LANGUAGE_NAMES: dict[Language, str] = {"es": "Spanish", "en": "English"}
@@ -36,7 +37,7 @@ class PromptTemplate:
         """The text with its variables filled in. TemplateError names the ones that are missing."""
         missing = [name for name in self.variables if name not in values]
         if missing:
-            raise TemplateError(f"The template {self.name!r} needs: {', '.join(missing)}.")
+            raise TemplateError(phrase("template.needs", name=repr(self.name), variables=", ".join(missing)))
         return Template(self.text).substitute(values)
 
 
@@ -49,7 +50,7 @@ def read(name: str) -> PromptTemplate:
             raise FileNotFoundError(name)
         source = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise TemplateError(f"There is no prompt template {name!r}.") from error
+        raise TemplateError(phrase("template.none", name=repr(name))) from error
     return parse(name, source)
 
 
@@ -58,12 +59,12 @@ def parse(name: str, source: str) -> PromptTemplate:
     _, _, rest = source.partition("---\n")
     front, separator, text = rest.partition("\n---\n")
     if not separator:
-        raise TemplateError(f"The template {name!r} has no front matter between two lines of ---.")
+        raise TemplateError(phrase("template.no_front", name=repr(name)))
     meta: dict[str, Any] = yaml.safe_load(front) or {}
     variables = tuple(str(v) for v in meta.get("variables") or ())
     used = set(Template(text).get_identifiers())
     if used != set(variables):
-        raise TemplateError(f"The template {name!r} lists {sorted(variables)} and uses {sorted(used)}.")
+        raise TemplateError(phrase("template.differs", name=repr(name), listed=sorted(variables), used=sorted(used)))
     return PromptTemplate(name, text.strip(), variables)
 
 

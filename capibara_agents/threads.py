@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from capibara_agents import types
-from capibara_agents.errors import BadQuestion, ConfigError, StoreError
+from capibara_agents.errors import BadQuestion, ConfigError, StoreError, reason
 from capibara_agents.stock import Stock
 from capibara_agents.texts import phrase
 
@@ -162,7 +162,7 @@ class Threads:
         try:
             return await database.run(statement, values)
         except sqlite3.Error as error:
-            raise StoreError(f"The threads cannot be read or written: {error}.") from error
+            raise StoreError(phrase("stored.threads", error=reason(error))) from error
 
     async def _open(self) -> Database:
         async with self._opening:
@@ -219,7 +219,7 @@ async def _sqlite(file: Path) -> Database:
         await asyncio.to_thread(file.parent.mkdir, parents=True, exist_ok=True)
         connection = await aiosqlite.connect(file)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"The threads in {file} cannot be opened: {error}.") from error
+        raise StoreError(phrase("stored.threads_file", file=str(file), error=reason(error))) from error
     saver = AsyncSqliteSaver(connection, serde=_serializer())
     await saver.setup()
     return _Sqlite(connection, saver, saver.lock)
@@ -242,7 +242,7 @@ class _Postgres:
                 return list(await cursor.fetchall()) if cursor.description else []
         except psycopg.Error as error:
             # Its text may show the address.
-            raise StoreError(f"The threads in Postgres failed: {type(error).__name__}.") from error
+            raise StoreError(phrase("stored.postgres", error=type(error).__name__)) from error
 
     async def close(self) -> None:
         await self._pool.close()
@@ -268,5 +268,5 @@ async def _postgres(url: str) -> Database:
         await saver.setup()
     except Exception as error:  # the driver's errors share no base class, and their texts may hold the password
         await pool.close()
-        raise StoreError(f"The threads in Postgres cannot be opened: {type(error).__name__}.") from error
+        raise StoreError(phrase("stored.postgres_not_opened", error=type(error).__name__)) from error
     return _Postgres(pool, saver)

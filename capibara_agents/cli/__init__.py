@@ -15,9 +15,9 @@ from capibara_agents.cli.questions import add_questions
 from capibara_agents.cli.service import add_fleet, add_service
 from capibara_agents.cli.store import add_data, add_exemplars, add_learning
 from capibara_agents.cli.wording import WrongUse, reword, tell_wrong_use
-from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
+from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError, reason
 from capibara_agents.terminal import Terminal
-from capibara_agents.texts import sentence
+from capibara_agents.texts import phrase, sentence
 
 if TYPE_CHECKING:
     from capibara_agents.types import Language
@@ -47,6 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error, language, EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:  # a full disk, a folder that may not be written: what the system says is the reason
+        if sys.flags.dev_mode:
+            raise
+        _fail(CapibaraError(phrase("error.system", what=reason(error))), language, EXIT_FAILED)
     except Exception as error:  # whatever broke, a person gets one sentence and no traceback
         if sys.flags.dev_mode:  # PYTHONDEVMODE=1 shows where it happened
             raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from capibara_agents.errors import BadQuestion, ContextTooLong
 from capibara_agents.route.situation import Situation
 from capibara_agents.settings import ModelSpec
+from capibara_agents.texts import phrase
 from capibara_agents.types import FleetSnapshot, ModelStatus, ServerState
 
 # Room kept for the answer when the request sets no max_tokens.
@@ -21,8 +22,7 @@ def able(situation: Situation, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
         found = [spec for spec in found if spec.sees_images]
         if not found:
             raise BadQuestion(
-                "The request carries an image and no model that could answer it sees images. "
-                "Send text only, or configure a model with sees_images and an mmproj file.",
+                phrase("plan.no_images"),
                 param="messages",
                 code="image_not_supported",
             )
@@ -30,7 +30,7 @@ def able(situation: Situation, specs: Sequence[ModelSpec]) -> list[ModelSpec]:
         found = [spec for spec in found if spec.calls_tools]
         if not found:
             raise BadQuestion(
-                "No model that could answer this calls tools. Leave tools out, or configure a model with calls_tools.",
+                phrase("plan.no_tools"),
                 param="tools",
                 code="tools_not_supported",
             )

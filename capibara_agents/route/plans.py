@@ -22,6 +22,7 @@ from capibara_agents.route.worth import (
     reread_s,
 )
 from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.texts import phrase
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, Mode, Plan, Reason, Request, Tier
 
 Values = dict[str, str | int | float]
@@ -33,9 +34,9 @@ def first_plan(situation: Situation) -> Plan:
     # Further samples of a voter, where they are asked for, are answers too.
     count = len(plan.models) + situation.request.samples - 1
     if situation.request.choices > count:
-        voters = "answers" if count > len(plan.models) else "models"
-        answers = "one model answers" if count == 1 else f"{count} {voters} vote"
-        raise BadQuestion(f"n: {answers} here, and each gives one choice.", param="n", code="unsupported_parameter")
+        several = "plan.choices_of_answers" if count > len(plan.models) else "plan.choices_of_models"
+        told = phrase("plan.one_choice") if count == 1 else phrase(several, count=count)
+        raise BadQuestion(told, param="n", code="unsupported_parameter")
     if situation.read_tokens:
         return plan.model_copy(update={"read_tokens": dict(situation.read_tokens)})
     return plan
@@ -89,11 +90,11 @@ def _asked_mode(request: Request) -> Mode | None:
     votes = request.mode == "consensus" or bool(request.voters) or request.samples > 1
     if virtual == "single" and votes:
         param = "capibara.mode" if request.mode == "consensus" else _asks_for_a_vote(request)
-        raise BadQuestion("capibara-fast asks one model at a time; use the model capibara-consensus.", param=param)
+        raise BadQuestion(phrase("plan.fast_is_one"), param=param)
     if request.samples > 1 and request.mode in ("single", "cascade"):
-        raise BadQuestion(f"samples vote, and mode {request.mode} has no vote.", param="capibara.samples")
+        raise BadQuestion(phrase("plan.no_vote", key="samples", chosen=request.mode), param="capibara.samples")
     if request.voters and request.mode in ("single", "cascade"):
-        raise BadQuestion(f"voters vote, and mode {request.mode} has no vote.", param="capibara.voters")
+        raise BadQuestion(phrase("plan.no_vote", key="voters", chosen=request.mode), param="capibara.voters")
     if request.mode != "auto":
         return request.mode
     # Several choices are the answers of several models.
@@ -209,7 +210,7 @@ def _named(situation: Situation) -> Plan:
     spec = settings.spec(request.model)
     if request.mode == "consensus" or request.voters or request.samples > 1:
         raise BadQuestion(
-            f"{spec.id} is one model; several vote with the model capibara or capibara-consensus.",
+            phrase("plan.one_model", model=spec.id),
             param=_asks_for_a_vote(request),
         )
     able_ids = {other.id for other in able(situation, [spec])}

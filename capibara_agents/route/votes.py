@@ -9,6 +9,7 @@ from capibara_agents.route.able import able
 from capibara_agents.route.situation import Situation
 from capibara_agents.route.worth import PRICE_PER_S, STEP_UP, reading, reread_s
 from capibara_agents.settings import ModelSpec, Settings
+from capibara_agents.texts import phrase
 from capibara_agents.types import Request, ServerState
 
 
@@ -37,10 +38,10 @@ def named_voters(request: Request, settings: Settings) -> list[str]:
         named = list(dict.fromkeys(settings.spec(name).id for name in request.voters))
     except UnknownModel:
         known = ", ".join(spec.id for spec in settings.models)
-        message = f"voters names a model that does not exist here. Known models: {known}."
-        raise BadQuestion(message, param="capibara.voters", code="model_not_found") from None
+        told = phrase("plan.strange_voter", known=known)
+        raise BadQuestion(told, param="capibara.voters", code="model_not_found") from None
     if len(named) != len(request.voters):
-        raise BadQuestion("voters names one model twice; each model has one vote.", param="capibara.voters")
+        raise BadQuestion(phrase("plan.voter_twice"), param="capibara.voters")
     return named
 
 
@@ -53,5 +54,5 @@ def chosen_voters(
     named = named_voters(request, settings)
     voters = [spec for spec in takers if spec.id in named]
     if not voters:
-        raise BadQuestion("None of the voters can take this request.", param="capibara.voters")
+        raise BadQuestion(phrase("plan.no_voter"), param="capibara.voters")
     return voters

@@ -36,6 +36,7 @@ from capibara_agents.terminal.ask import note_stand_ins
 from capibara_agents.terminal.respondent import service_url
 from capibara_agents.terminal.service import key_of
 from capibara_agents.terminal.waiting import waiting
+from capibara_agents.texts import phrase
 
 START_S = 60.0
 # A model may have to be loaded, and an answer to be waited for, but not for ever.
@@ -179,7 +180,7 @@ def _served(house: House) -> Iterator[str]:
         until = time.monotonic() + START_S
         while not server.started:
             if not thread.is_alive() or time.monotonic() > until:
-                raise CapibaraError("The service to be measured did not start.")
+                raise CapibaraError(phrase("bench.not_started"))
             time.sleep(0.02)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -246,23 +247,28 @@ def streamed(client: httpx.Client, url: str, headers: dict[str, str], body: dict
         with client.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers) as response:
             if response.is_error:
                 response.read()
-                raise CapibaraError(f"{model}: HTTP {response.status_code}.")
+                raise CapibaraError(phrase("bench.failed", model=model, error=f"HTTP {response.status_code}"))
             for line in response.iter_lines():
                 if not line.startswith("data: {"):
                     continue
                 chunk = json.loads(line.removeprefix("data: "))
                 if "error" in chunk:
-                    raise CapibaraError(f"{model}: {chunk['error'].get('message', 'broke off')}")
+                    raise CapibaraError(phrase("bench.failed", model=model, error=_said(chunk["error"])))
                 if chunk.get("usage"):
                     count = int(chunk["usage"]["completion_tokens"])
                 if chunk["choices"] and _says_something(chunk["choices"][0]["delta"]):
                     last = time.perf_counter() - started
                     first = last if first is None else first
     except (httpx.HTTPError, ValueError) as error:
-        raise CapibaraError(f"{model}: {type(error).__name__}.") from error
+        raise CapibaraError(phrase("bench.failed", model=model, error=type(error).__name__)) from error
     if first is None or last is None:
-        raise CapibaraError(f"{model} gave no text.")
+        raise CapibaraError(phrase("bench.no_text", model=model))
     return Sample(first, last, count)
+
+
+def _said(error: dict[str, Any]) -> str:
+    """The service's own words, without the stop that the sentence around them has."""
+    return str(error.get("message", error.get("code", "error"))).removesuffix(".")
 
 
 def _says_something(delta: dict[str, Any]) -> bool:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from capibara_agents.errors import BadQuestion, CapibaraError
-from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import note_stand_ins
 from capibara_agents.terminal.consensus import show_vote
 from capibara_agents.terminal.decision import note_weaknesses, one_line, show, show_route, titled_rows
+from capibara_agents.terminal.given import request_of
 from capibara_agents.terminal.respondent import Respondent, Said, Turn, respondent, tokens_per_second
 from capibara_agents.terminal.streaming import MarkdownStream, PlainStream
 from capibara_agents.terminal.waiting import waiting
@@ -78,7 +78,7 @@ def run(settings: Settings, model: str, max_tokens: int | None, terminal: Termin
 def _request(settings: Settings, model: str, max_tokens: int | None) -> Request:
     if model not in VIRTUAL_MODELS:
         model = settings.spec(model).id
-    return read_request({"model": model, "sampling": {"max_tokens": max_tokens}})
+    return request_of({"model": model, "sampling": {"max_tokens": max_tokens}})
 
 
 def _piped() -> Iterator[str]:

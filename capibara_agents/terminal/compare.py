@@ -61,7 +61,7 @@ def compared(
             said = one.ask(question.turns(), question.request())
             rows.append(_answered(spec, said, terminal))
         except CapibaraError as error:
-            rows.append(_row(spec, error=error.message))
+            rows.append(_row(spec, error=error.told(terminal.language)))
     return rows
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markdown import Markdown
 
-from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import check, note_stand_ins
@@ -21,6 +20,7 @@ from capibara_agents.terminal.decision import (
     show,
     titled_rows,
 )
+from capibara_agents.terminal.given import request_of
 from capibara_agents.terminal.respondent import Said, respondent
 from capibara_agents.terminal.waiting import waiting
 from capibara_agents.types import Request
@@ -48,7 +48,7 @@ class Election:
             "samples": self.samples,
             "sampling": {"max_tokens": self.max_tokens},
         }
-        return read_request(values)
+        return request_of(values)
 
 
 def run(settings: Settings, election: Election, terminal: Terminal, *, as_json: bool) -> None:

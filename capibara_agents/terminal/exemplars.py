@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import typer
 from langchain_core.messages import HumanMessage
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -21,8 +20,9 @@ from capibara_agents.errors import BadQuestion
 from capibara_agents.exemplars import Exemplar, read_jsonl, write_jsonl
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.given import given
 from capibara_agents.terminal.service import Service, owner
-from capibara_agents.validation import explain_first
+from capibara_agents.texts import phrase
 
 
 class Shelf(Protocol):
@@ -82,7 +82,9 @@ def add(settings: Settings, values: dict[str, Any], terminal: Terminal, *, as_js
     """Adds one exemplar; `-` reads its text from standard input."""
     if values["content"] == "-":
         values = {**values, "content": sys.stdin.read()}
-    draft = _read(Draft, values)
+    draft = given(Draft, values)
+    if not draft.content.strip():
+        raise BadQuestion(phrase("stored.blank_exemplar"), param="content")
     with _shelf(settings, terminal) as shelf:
         done = shelf.added([draft])
     if as_json:
@@ -94,7 +96,7 @@ def add(settings: Settings, values: dict[str, Any], terminal: Terminal, *, as_js
 
 def show(settings: Settings, values: dict[str, Any], terminal: Terminal, *, as_json: bool) -> None:
     """Lists a page."""
-    wish = _read(Wish, {name: value for name, value in values.items() if value is not None})
+    wish = given(Wish, {name: value for name, value in values.items() if value is not None})
     with _shelf(settings, terminal) as shelf:
         found = shelf.listed(wish)
     if as_json:
@@ -125,7 +127,7 @@ def export_to(settings: Settings, file: Path, origin: str | None, terminal: Term
     found: list[Exemplar] = []
     with _shelf(settings, terminal) as shelf:
         while True:
-            wish = _read(Wish, {"limit": AT_ONCE, "offset": len(found), "origin": origin})
+            wish = given(Wish, {"limit": AT_ONCE, "offset": len(found), "origin": origin})
             page = shelf.listed(wish)
             found.extend(Exemplar.model_validate(values) for values in page["data"])
             if len(found) >= page["total"] or not page["data"]:
@@ -141,21 +143,13 @@ def export_to(settings: Settings, file: Path, origin: str | None, terminal: Term
 
 def import_from(settings: Settings, file: Path, terminal: Terminal, *, as_json: bool) -> None:
     """Adds the exemplars of a JSONL file; a wrong line is named and nothing is added."""
-    drafts = [_read(Draft, exemplar.model_dump()) for exemplar in read_jsonl(file)]
+    drafts = [given(Draft, exemplar.model_dump()) for exemplar in read_jsonl(file)]
     count = 0
     with _shelf(settings, terminal) as shelf:
         for start in range(0, len(drafts), AT_ONCE):
             count += int(shelf.added(drafts[start : start + AT_ONCE])["added"])
     done = {"added": count, "read": len(drafts)}
     terminal.print_json(done) if as_json else terminal.say("exemplars.imported", added=count, read=len(drafts))
-
-
-def _read(kind: Any, values: dict[str, Any]) -> Any:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        path, sentence = explain_first(error.errors(include_url=False))
-        raise BadQuestion(sentence, param=path or None) from None
 
 
 def _line(content: str, limit: int = 100) -> str:

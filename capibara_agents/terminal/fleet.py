@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from capibara_agents.errors import BadQuestion, CapibaraError
+from capibara_agents.errors import CapibaraError
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
-from capibara_agents.terminal.service import key_of
+from capibara_agents.terminal.service import key_of, refused
+from capibara_agents.texts import phrase
 
 GIB = 2**30
 # How long a load or an unload is waited for here; it goes on in the service.
@@ -104,7 +105,7 @@ def _order(settings: Settings, name: str, order: tuple[str, str], terminal: Term
     if as_json:
         terminal.print_json(model)
     if model["state"] != wanted:
-        raise CapibaraError(f"{model['id']}: {_state(model, terminal)}")
+        raise CapibaraError(phrase("fleet.done", model=model["id"], state=_state(model, terminal)))
     if not as_json:
         terminal.say("fleet.done", model=model["id"], state=wanted)
 
@@ -117,7 +118,7 @@ def _states(client: httpx.Client, terminal: Terminal) -> Iterator[State]:
         with client.stream("GET", "/fleet/events", timeout=httpx.Timeout(10.0, read=None)) as response:
             if response.status_code != 200:
                 response.read()
-                raise _refused(response)
+                raise refused(_answer(response), response.status_code)
             for line in response.iter_lines():
                 if line.startswith("event:"):
                     name = line.removeprefix("event:").strip()
@@ -158,18 +159,16 @@ def _call(client: httpx.Client, terminal: Terminal, method: str, path: str, **qu
     except httpx.TransportError as error:
         raise _nobody(client, terminal) from error
     if response.is_error:
-        raise _refused(response)
+        raise refused(_answer(response), response.status_code)
     said: State = response.json()
     return said
 
 
-def _refused(response: httpx.Response) -> CapibaraError:
-    """The service's own words."""
+def _answer(response: httpx.Response) -> Any:
     try:
-        message = str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"HTTP {response.status_code}"
-    return BadQuestion(message) if response.status_code in (400, 404) else CapibaraError(message)
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _nobody(client: httpx.Client, terminal: Terminal) -> CapibaraError:

@@ -47,7 +47,7 @@ def _undone(settings: Settings, number: int) -> dict[str, Any]:
         try:
             return learner.undo(number).model_dump(mode="json")
         except StoreError as error:
-            raise BadQuestion(error.message) from error
+            raise BadQuestion(error.said) from error
 
 
 def _table(updates: list[dict[str, Any]], terminal: Terminal) -> Table:

@@ -21,12 +21,13 @@ import httpx
 from langchain_core.messages import BaseMessage
 
 from capibara_agents.assembly import House
-from capibara_agents.errors import BadQuestion, CapibaraError
+from capibara_agents.errors import CapibaraError
 from capibara_agents.outcome import Answer
 from capibara_agents.runnable import read_messages
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
-from capibara_agents.terminal.service import at_its_port, key_of, owner, serves
+from capibara_agents.terminal.service import at_its_port, key_of, owner, refused, serves
+from capibara_agents.texts import phrase
 from capibara_agents.types import VIRTUAL_MODELS, Candidate, FleetSnapshot, Request
 
 # What of a request rides in the body's own object.
@@ -212,7 +213,7 @@ class Here:
                     on_progress(
                         reading_of(self._terminal, event["model"], event["read_tokens"], event["prompt_tokens"])
                     )
-        raise CapibaraError("The run ended without an answer.")
+        raise CapibaraError(phrase("ask.no_answer"))
 
     def _loading(self, snapshot: FleetSnapshot, on_progress: Told) -> None:
         for model in snapshot.models:
@@ -280,7 +281,7 @@ class There:
         except (httpx.HTTPError, ValueError) as error:
             raise self._broke_off(type(error).__name__) from error
         if response.is_error:
-            raise _refused(answer, response.status_code)
+            raise refused(answer, response.status_code)
         return answer
 
     def _chunks(self, body: dict[str, Any], on_progress: Told) -> Iterator[dict[str, Any]]:
@@ -289,12 +290,12 @@ class There:
             with self._client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
                 if response.is_error:
                     response.read()
-                    raise _refused(response.json(), response.status_code)
+                    raise refused(response.json(), response.status_code)
                 for line in response.iter_lines():
                     if line.startswith("data: {"):
                         chunk = json.loads(line.removeprefix("data: "))
                         if "error" in chunk:
-                            raise _refused(chunk, 0)
+                            raise refused(chunk, 0)
                         if chunk["choices"]:
                             yield chunk
                     elif read := _READING.fullmatch(line):
@@ -316,10 +317,3 @@ def body_of(messages: Sequence[Turn], request: Request) -> dict[str, Any]:
     options = request.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True)
     sampling = request.sampling.model_dump(mode="json", exclude_defaults=True)
     return {"model": request.model, "messages": list(messages), "capibara": options, **sampling}
-
-
-def _refused(answer: Any, status: int) -> CapibaraError:
-    """The service's own words."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    said = str(error.get("message")) if isinstance(error, dict) else f"HTTP {status}"
-    return BadQuestion(said) if status in (400, 404) else CapibaraError(said)

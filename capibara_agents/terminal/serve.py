@@ -27,6 +27,7 @@ from capibara_agents.runtime.fit import misfits
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.texts import phrase
 
 # For what is still open when all answers are given: streams of events without an end.
 CUT_S = 5
@@ -53,7 +54,7 @@ def run(settings: Settings, terminal: Terminal, reread: Callable[[], Settings] |
     if server.failure is not None:
         raise server.failure
     if not server.started:
-        raise CapibaraError("The service did not start; the reason stands above.")
+        raise CapibaraError(phrase("serve.not_started"))
 
 
 def _serve(house: House, listener: socket.socket, terminal: Terminal, reread: Callable[[], Settings] | None) -> _Server:

@@ -13,6 +13,7 @@ from capibara_agents.errors import BadQuestion, CapibaraError, ConfigError
 from capibara_agents.runtime.ownership import LOCK_NAME, DataFolder
 from capibara_agents.settings import HASHED, Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.texts import phrase
 
 FIND_S = 2.0
 SERVES_S = 0.5
@@ -40,9 +41,16 @@ class Service:
         except (httpx.TransportError, ValueError) as error:
             raise CapibaraError(self._terminal.text("fleet.nobody", url=str(self._client.base_url))) from error
         if response.is_error:
-            said = str(answer.get("error", {}).get("message", f"HTTP {response.status_code}"))
-            raise BadQuestion(said) if response.status_code in (400, 404) else CapibaraError(said)
+            raise refused(answer, response.status_code)
         return answer
+
+
+def refused(answer: Any, status: int) -> CapibaraError:
+    """A service's refusal in its own words, where it has any; what the caller can mend is a BadQuestion."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    words = error.get("message") if isinstance(error, dict) else None
+    said = str(words) if words else phrase("service.status", status=status)
+    return BadQuestion(said) if status in (400, 404) else CapibaraError(said)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from capibara_agents.errors import BadQuestion, CapibaraError
-from capibara_agents.runnable import read_request
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal import models as weights
@@ -26,6 +25,7 @@ from capibara_agents.terminal.compare import Row, compared
 from capibara_agents.terminal.compare import show as show_compared
 from capibara_agents.terminal.consensus import Election, show_vote
 from capibara_agents.terminal.decision import clipped, show_decision
+from capibara_agents.terminal.given import request_of
 from capibara_agents.terminal.respondent import Respondent, respondent
 from capibara_agents.terminal.waiting import waiting
 from capibara_agents.types import Request
@@ -63,7 +63,7 @@ def run(settings: Settings, wanted: Wanted, terminal: Terminal, *, as_json: bool
         raise BadQuestion(terminal.text("test.unknown", name=what[:100], trials=", ".join((*TRIALS, ALL))))
     if what is None and as_json:
         raise BadQuestion(terminal.text("test.name_one", trials=", ".join((*TRIALS, ALL))))
-    read_request({"sampling": {"max_tokens": wanted.max_tokens}})
+    request_of({"sampling": {"max_tokens": wanted.max_tokens}})
     if model is not None:
         settings.spec(model)
     if what == "list":
@@ -229,7 +229,7 @@ class Trials:
         return compared(self._one, self._settings.models, asked, told, self._terminal)
 
     def _request(self, model: str) -> Request:
-        return read_request({"model": model, "sampling": {"max_tokens": self._max_tokens}})
+        return request_of({"model": model, "sampling": {"max_tokens": self._max_tokens}})
 
 
 def _next(lines: Iterator[str]) -> str:

@@ -350,7 +350,7 @@ def test_the_menu_tries_what_is_chosen(
     monkeypatch.setattr(sys, "stdin", io.StringIO("9\n1\n2\n¿Qué tal?\n2\n\n"))
     trials.run(settings, trials.Wanted(), Terminal("es"), as_json=False)
     told = capsys.readouterr()
-    assert "Elija" in told.err
+    assert "Elige" in told.err
     assert prepared.asked[0][1].model == QWEN
     assert prepared.asked[0][0][0]["content"] == "¿Qué tal?"
     assert len(prepared.asked) == 1 + len(trials.ROUTED)
