@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from capibara_agents import cli
+from capibara_agents.cli import program
 from capibara_agents.errors import BadQuestion
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
@@ -167,7 +168,7 @@ def test_what_nobody_expected_is_one_sentence_too(
     def broken(language: str) -> None:
         raise RuntimeError("a secret prompt")
 
-    monkeypatch.setattr(cli, "build", broken)
+    monkeypatch.setattr(program, "build", broken)
     assert run("graph") == 1
     told = capsys.readouterr().err
     assert "RuntimeError" in told
@@ -243,3 +244,31 @@ def test_a_taken_port_is_said_in_one_sentence(settings: Settings) -> None:
         server = settings.server.model_copy(update={"port": other.getsockname()[1]})
         with pytest.raises(CapibaraError, match="--port"):
             _listen(settings.model_copy(update={"server": server}), Terminal("en"))
+
+
+def test_ctrl_c_while_the_command_line_is_still_imported_is_no_traceback() -> None:
+    """Exit status 130, and nothing said."""
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "from capibara_agents import cli\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "cli.main(['--help'])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_a_full_disk_is_told_as_the_system_says_it() -> None:
+    """Not as something unexpected."""
+    code = "from capibara_agents import cli; cli.main(['--lang', 'es', 'config', 'schema'])"
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, encoding="utf-8", check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: El sistema no lo permite: ")
+    assert "Traceback" not in ended.stderr

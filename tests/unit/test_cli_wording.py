@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from capibara_agents.cli import build, main
+from capibara_agents.cli import main
+from capibara_agents.cli.program import build
 
 ENGLISH = (
     "Usage",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from capibara_agents.cli import build
+from capibara_agents.cli.program import build
 from capibara_agents.http.app import build_app
 from capibara_agents.settings import ModelSpec, RoutingSettings, RuntimeSettings, ServerSettings, Settings
 from capibara_agents.types import Request

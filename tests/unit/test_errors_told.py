@@ -26,6 +26,7 @@ ENGLISH = {
     "capibara_agents/threads.py BadQuestion": "LangGraph's API asks for threads, nobody else",
     "capibara_agents/learning.py": "feedback comes over HTTP alone",
     "capibara_agents/models.py": "what one model failed at; the sentence around it is told",
+    "capibara_agents/patience.py": "the same",
     "runtime ModelUnavailable": "the same",
     "runtime ModelLoading": "the same",
 }
