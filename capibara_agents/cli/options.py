@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from capibara_agents.terminal import Terminal
+
+
+def given_or_piped(question: str | None) -> str | None:
+    """The question, or of `-` what standard input holds: a file is too long for an argument, which ends at 128 KiB."""
+    return sys.stdin.buffer.read().decode(errors="replace") if question == "-" else question
 
 
 class Options:
@@ -18,7 +24,8 @@ class Options:
         self.config: Any = typer.Option(None, help=text("cli.opt.config"))
         self.fleet: Any = typer.Option(None, help=text("cli.opt.fleet"))
         self.as_json: Any = typer.Option(False, "--json", help=text("cli.opt.json"))
-        self.question: Any = typer.Argument(help=text("cli.arg.question"))
+        self.question: Any = typer.Argument(help=text("cli.arg.question"), callback=given_or_piped)
+        self.question_or_none: Any = typer.Argument(None, help=text("cli.arg.question"), callback=given_or_piped)
         self.model: Any = typer.Option("capibara", help=text("cli.opt.model"))
         self.mode: Any = typer.Option("auto", help=text("cli.opt.mode"))
         self.max_tokens: Any = typer.Option(None, help=text("cli.opt.max_tokens"))

@@ -111,7 +111,7 @@ def _add_test(app: typer.Typer, terminal: Terminal) -> None:
     @app.command(help=t("cli.test"))
     def test(
         what: str | None = typer.Argument(None, help=t("cli.arg.trial")),
-        question: str | None = typer.Argument(None, help=t("cli.arg.question")),
+        question: str | None = o.question_or_none,
         model: str | None = typer.Option(None, help=t("cli.opt.trial_model")),
         max_tokens: int | None = o.max_tokens,
         config: Path | None = o.config,

@@ -178,7 +178,7 @@ def test_a_frozen_model_is_not_called_ready(up: Service) -> None:
         assert int(response.headers["retry-after"]) > 0
         models = {model["id"]: model for model in response.json()["models"]}
         assert models["phi-4-mini"]["ok"] is False
-        # Whichever comes first: the question's own clock, or the machine room, which replaces a server that stands still.
+        # Whichever comes first: the question's own clock, or the machine room, which replaces what stands still.
         assert models["phi-4-mini"]["error"] in {"model_timeout", "model_crashed"}
         assert up.client.get("/health/live").status_code == 200
     finally:

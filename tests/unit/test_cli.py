@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,15 @@ def test_a_full_disk_is_told_as_the_system_says_it() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: El sistema no lo permite: ")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [("ask", "-"), ("test", "router", "-")])
+def test_a_dash_is_the_whole_of_standard_input(monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    """As one question, however long, and whatever its bytes."""
+    asked: list[str | None] = []
+    monkeypatch.setattr("capibara_agents.terminal.ask.run", lambda settings, it, *_, **__: asked.append(it.question))
+    monkeypatch.setattr("capibara_agents.terminal.trials.run", lambda settings, it, *_, **__: asked.append(it.question))
+    piped = TextIOWrapper(BytesIO("¿Qué dice?\n".encode() + b"\xff" + b"a" * 200_000))
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert run(*command) == 0
+    assert asked == ["¿Qué dice?\n\ufffd" + "a" * 200_000]
