@@ -12,7 +12,7 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from capibara_agents.fold import fold
@@ -90,9 +90,7 @@ class Spelling:
         return not self._words.isdisjoint(forms) or bool(self._pieces().whole(forms))
 
     def _meant(self, word: str, margin: float) -> str | None:
-        costs: dict[str, float] = {}
-        for other, cost in _one_slip_away(word):
-            costs[other] = min(cost, costs.get(other, math.inf))
+        costs = _one_slip_away(word)
         whole = self._pieces().whole(costs)
         # Exemplars tell half of how common a word is, pieces the other half.
         shares = {word: math.exp(value) / 2 for word, value in whole.items()}
@@ -122,17 +120,20 @@ def _is_name(found: re.Match[str], text: str) -> bool:
     return bool(before) and before[-1] not in _ENDING
 
 
-def _one_slip_away(word: str) -> Iterator[tuple[str, float]]:
+def _one_slip_away(word: str) -> dict[str, float]:
     """Words with one letter more, one less, or two neighbours swapped, and what the slip costs; the first stays.
 
     What the last letter alone would change are other forms of it: a plural, a feminine.
     """
+    likely: list[str] = []
+    stray: list[str] = []
     for at in range(1, len(word)):
         before, letter, after = word[:at], word[at], word[at + 1 :]
         if after:
-            yield from ((before + other + letter + after, 0.0) for other in string.ascii_lowercase)
-            again = letter in (before[-1], after[0])
-            yield before + after, 0.0 if again else STRAY
-            yield before + after[0] + letter + after[1:], 0.0
+            likely += [before + other + letter + after for other in string.ascii_lowercase]
+            (likely if letter in (before[-1], after[0]) else stray).append(before + after)
+            likely.append(before + after[0] + letter + after[1:])
         else:
-            yield from ((before + other + letter, 0.0) for other in string.ascii_lowercase if other != letter)
+            likely += [before + other + letter for other in string.ascii_lowercase if other != letter]
+    # Of two ways to one word the likelier counts.
+    return dict.fromkeys(stray, STRAY) | dict.fromkeys(likely, 0.0)
