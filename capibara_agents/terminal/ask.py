@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 
 from capibara_agents.errors import BadQuestion
 from capibara_agents.settings import Settings
@@ -14,6 +12,7 @@ from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.decision import show_decision
 from capibara_agents.terminal.decision import show_route as print_route
 from capibara_agents.terminal.given import request_of
+from capibara_agents.terminal.paper import answer
 from capibara_agents.terminal.respondent import Turn, respondent
 from capibara_agents.terminal.waiting import waiting
 from capibara_agents.texts import phrase
@@ -47,7 +46,7 @@ def run(settings: Settings, asked: Asked, terminal: Terminal, *, as_json: bool) 
     if as_json:
         terminal.print_json(said.shown())
         return
-    Console().print(Markdown(said.content))
+    answer(said.content)
     show_decision(said, terminal)
 
 

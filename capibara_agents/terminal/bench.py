@@ -25,7 +25,6 @@ from typing import Any
 
 import httpx
 import uvicorn
-from rich.console import Console
 from rich.table import Table
 
 from capibara_agents.assembly import House, create_app
@@ -33,6 +32,7 @@ from capibara_agents.errors import CapibaraError
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import note_stand_ins
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.respondent import service_url
 from capibara_agents.terminal.service import key_of
 from capibara_agents.terminal.waiting import waiting
@@ -87,7 +87,7 @@ def run(
     if as_json:
         terminal.print_json({**facts, "results": [asdict(figures) for figures in found]})
         return
-    Console().print(table(found, terminal))
+    paper().print(table(found, terminal))
     terminal.say("bench.facts", machine=facts["machine"], calls=calls, tokens=tokens)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import Asked, check, note_stand_ins
 from capibara_agents.terminal.decision import checks_of
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.respondent import Respondent, Said, respondent, tokens_per_second
 from capibara_agents.terminal.waiting import waiting
 
@@ -92,7 +92,7 @@ def _row(spec: ModelSpec, **known: Any) -> Row:
 
 def show(rows: Sequence[Row], terminal: Terminal) -> None:
     """For people: the figures of all, then what each said."""
-    console = Console()
+    console = paper()
     console.print(figures(rows, terminal))
     for row in rows:
         console.print()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.ask import check, note_stand_ins
@@ -21,6 +18,7 @@ from capibara_agents.terminal.decision import (
     titled_rows,
 )
 from capibara_agents.terminal.given import request_of
+from capibara_agents.terminal.paper import answer
 from capibara_agents.terminal.respondent import Said, respondent
 from capibara_agents.terminal.waiting import waiting
 from capibara_agents.types import Request
@@ -61,7 +59,7 @@ def run(settings: Settings, election: Election, terminal: Terminal, *, as_json: 
     if as_json:
         terminal.print_json(said.shown())
         return
-    Console().print(Markdown(said.content))
+    answer(said.content)
     show_vote(said, terminal)
 
 

@@ -19,6 +19,7 @@ from capibara_agents.assembly import House
 from capibara_agents.errors import BadQuestion
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.service import Service, owner
 from capibara_agents.terminal.waiting import waiting
 
@@ -75,7 +76,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json(found)
         return
-    Console().print(table(found["data"], terminal, now_s=time.time()))
+    paper().print(table(found["data"], terminal, now_s=time.time()))
     terminal.say("data.folder", folder=found["data_dir"], days=f"{settings.server.keep_days:g}")
 
 

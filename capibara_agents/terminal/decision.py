@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.respondent import Said, tokens_per_second
 from capibara_agents.types import voter_of
 
@@ -167,7 +168,7 @@ def titled_rows(title: str, rows: Rows) -> Table:
 
 def show(renderable: RenderableType) -> None:
     """Below an empty line, on standard output."""
-    console = Console()
+    console = paper()
     console.print()
     console.print(renderable)
 

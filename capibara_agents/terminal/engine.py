@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from capibara_agents.errors import EngineError, WeightsError
@@ -37,6 +36,7 @@ from capibara_agents.runtime.tuning import (
 from capibara_agents.runtime.weights import LocalFiles, WeightStore
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 
 MIB, GB = 2**20, 1e9
 # A model is not started for a check when its weights would take more of the free memory than this.
@@ -106,7 +106,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
             for key in TUNED_KEYS
         ]
         table.add_row(row["id"], row["size"], *values)
-    Console().print(table)
+    paper().print(table)
     terminal.say("engine.marks")
 
 
@@ -337,7 +337,7 @@ def _print_result(result: Result, memory: Bandwidth, terminal: Terminal) -> None
     for threads, flash in sorted({(row.threads, row.flash_attention) for row in rows}):
         cells = [by_setting.get((threads, flash, length)) for length in (*lengths, 0)]
         table.add_row(str(threads), flash, *(_speed(row) if row else "-" for row in cells))
-    Console().print(table)
+    paper().print(table)
     ratio, best = result.ratio(memory), benching.best_decode(rows)
     if ratio is not None and best is not None:
         limit = f"{benching.decode_limit(memory, result.token_bytes):.0f}"

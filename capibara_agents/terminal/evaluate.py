@@ -26,6 +26,7 @@ from capibara_agents.evaluation.rows import Row, read_outcomes, read_rows
 from capibara_agents.evaluation.tables import Sheet, confusion_sheet, replay_sheet, robustness_sheet, routing_sheets
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,7 +243,7 @@ def followed(items: Iterable[Item], total: int, what: str, terminal: Terminal) -
 
 
 def print_sheets(sheets: Sequence[Sheet], terminal: Terminal) -> None:
-    console = Console()
+    console = paper()
     for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left", box=None, pad_edge=False)
         for position, name in enumerate(sheet.head):

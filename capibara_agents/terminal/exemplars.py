@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import typer
 from langchain_core.messages import HumanMessage
-from rich.console import Console
 from rich.table import Table
 
 from capibara_agents import curation
@@ -21,6 +20,7 @@ from capibara_agents.exemplars import Exemplar, read_jsonl, write_jsonl
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
 from capibara_agents.terminal.given import given
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.service import Service, owner
 from capibara_agents.texts import phrase
 
@@ -110,7 +110,7 @@ def show(settings: Settings, values: dict[str, Any], terminal: Terminal, *, as_j
     for exemplar in found["data"]:
         domain, complexity = t(f"domain.{exemplar['domain']}"), f"{exemplar['complexity']:.2f}"
         table.add_row(exemplar["id"], exemplar["language"], domain, complexity, _line(exemplar["content"]))
-    Console().print(table)
+    paper().print(table)
     first, last = found["offset"] + bool(found["data"]), found["offset"] + len(found["data"])
     terminal.say("exemplars.shown", first=first, last=last, total=found["total"])
 

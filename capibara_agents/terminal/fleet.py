@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from capibara_agents.errors import CapibaraError
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.service import key_of, refused
 from capibara_agents.texts import phrase
 
@@ -30,11 +31,11 @@ def status(settings: Settings, terminal: Terminal, *, watch: bool, as_json: bool
     with _client(settings) as client:
         if not watch:
             state = _call(client, terminal, "GET", "/fleet")
-            terminal.print_json(state) if as_json else Console().print(table(state, terminal))
+            terminal.print_json(state) if as_json else paper().print(table(state, terminal))
             return
-        for_people = None if as_json else Live(auto_refresh=False, console=Console())
+        for_people = None if as_json else Live(auto_refresh=False, console=paper())
         try:
-            with for_people or Console():
+            with for_people or nullcontext():
                 for state in _states(client, terminal):
                     if for_people is None:
                         typer.echo(json.dumps(state, ensure_ascii=False))
@@ -71,11 +72,12 @@ def table(state: State, terminal: Terminal) -> Table:
     t = terminal.text
     used, budget = state["used_bytes"] or 0, state["budget_bytes"] or 0
     memory = t("fleet.memory", used=f"{used / GIB:.1f}", budget=f"{budget / GIB:.1f}")
-    drawn = Table(box=None, pad_edge=False, title=memory, title_justify="left")
-    for code in ("table.model", "table.state"):
-        drawn.add_column(t(code), overflow="fold")
+    drawn = Table(box=None, pad_edge=False, collapse_padding=True, title=memory, title_justify="left")
+    # Names are typed from here into the next command: at 80 columns something else breaks.
+    drawn.add_column(t("table.model"), no_wrap=True)
+    drawn.add_column(t("table.state"), overflow="fold", min_width=9)
     for code in ("fleet.held", "fleet.answering", "fleet.waiting", "fleet.speed", "fleet.restarts"):
-        drawn.add_column(t(code), justify="right")
+        drawn.add_column(t(code), justify="right", no_wrap=code != "fleet.waiting")
     for model in state["models"]:
         speed = model["tokens_per_second"]
         drawn.add_row(

@@ -6,13 +6,13 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from capibara_agents.errors import BadQuestion, StoreError
 from capibara_agents.outcomes import Learner
 from capibara_agents.settings import Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 from capibara_agents.terminal.service import owner
 
 
@@ -27,7 +27,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"updates": updates})
     elif updates:
-        Console().print(_table(updates, terminal))
+        paper().print(_table(updates, terminal))
     else:
         terminal.say("learning.none")
 

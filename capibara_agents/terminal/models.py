@@ -15,6 +15,7 @@ from capibara_agents.runtime.weights import Progress as FetchProgress
 from capibara_agents.runtime.weights import WeightStore
 from capibara_agents.settings import ModelSpec, Settings
 from capibara_agents.terminal import Terminal
+from capibara_agents.terminal.paper import paper
 
 GIB = 2**30
 
@@ -49,7 +50,7 @@ def show(settings: Settings, terminal: Terminal, *, as_json: bool) -> None:
         table.add_row(
             spec.id, spec.tier, f"{spec.weights_name}{stand_in}: {here}", f"{size / GIB:.2f} GiB" if size else "?"
         )
-    Console().print(table)
+    paper().print(table)
 
 
 def pull(settings: Settings, specs: Sequence[ModelSpec], terminal: Terminal, *, as_json: bool) -> None:

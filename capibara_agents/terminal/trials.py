@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +24,7 @@ from capibara_agents.terminal.compare import show as show_compared
 from capibara_agents.terminal.consensus import Election, show_vote
 from capibara_agents.terminal.decision import clipped, show_decision
 from capibara_agents.terminal.given import request_of
+from capibara_agents.terminal.paper import answer, paper
 from capibara_agents.terminal.respondent import Respondent, respondent
 from capibara_agents.terminal.waiting import waiting
 from capibara_agents.types import Request
@@ -165,7 +164,7 @@ class Trials:
         with waiting(self._terminal) as told:
             said = self._one.ask([{"role": "user", "content": question}], request, on_progress=told)
         if self._shown:
-            Console().print(Markdown(said.content))
+            answer(said.content)
             show_decision(said, self._terminal)
         return Result("model", True, said.shown())
 
@@ -173,7 +172,7 @@ class Trials:
         with waiting(self._terminal):
             rows = [self._one.route([{"role": "user", "content": question}], Request()) for question in questions]
         if self._shown:
-            Console().print(self._routes(questions, rows))
+            paper().print(self._routes(questions, rows))
         keys = ("model", "tier", "mode", "domain", "complexity", "confidence", "language", "reason")
         value = [
             {"question": question, **{key: row[key] for key in keys}}
@@ -196,7 +195,7 @@ class Trials:
         with waiting(self._terminal) as told:
             said = self._one.ask([{"role": "user", "content": question}], request, on_progress=told)
         if self._shown:
-            Console().print(Markdown(said.content))
+            answer(said.content)
             show_vote(said, self._terminal)
         return Result("consensus", True, said.shown())
 
