@@ -13,6 +13,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from capibara_agents.fold import fold
@@ -22,6 +23,8 @@ LONGEST_WORDS = 80
 ACRONYM_LETTERS = 5
 MOST_UNKNOWN = 4
 """So many words that nobody knows are no slips; further ones are not looked at."""
+WORDS_KEPT = 4096
+"""Of so many unknown words it is remembered what they may mean."""
 IN_TEXTS = 2
 """A word that so many exemplars have counts by how often they do."""
 
@@ -63,6 +66,8 @@ class Spelling:
         self._words = frozenset(counts)
         self._shares = {word: count / total for word, count in counts.items() if count >= IN_TEXTS}
         self._pieces = pieces
+        # Names above all come again and again, and some two hundred words lie around each.
+        self._likeliest = lru_cache(WORDS_KEPT)(self._explained)
 
     def corrected(self, text: str) -> str:
         """The text with its slips put right, in small letters where it was changed; as it was where there are none."""
@@ -78,8 +83,8 @@ class Spelling:
             if unknown > MOST_UNKNOWN:
                 break
             margin = SLIP + (SHORT if len(word) <= SHORT_LETTERS else 0) + (NAME if _is_name(found, text) else 0)
-            meant = self._meant(word, margin)
-            if meant:
+            meant, likelier = self._likeliest(word)
+            if likelier >= margin:
                 changed += (text[done : found.start()], meant)
                 done = found.end()
         return "".join((*changed, text[done:]))
@@ -89,7 +94,8 @@ class Spelling:
         forms = {word, *(word.removesuffix(ending) for ending in ("s", "es"))}
         return not self._words.isdisjoint(forms) or bool(self._pieces().whole(forms))
 
-    def _meant(self, word: str, margin: float) -> str | None:
+    def _explained(self, word: str) -> tuple[str, float]:
+        """The word that is meant if it is a slip, and how much likelier that is than the letters as they stand."""
         costs = _one_slip_away(word)
         whole = self._pieces().whole(costs)
         # Exemplars tell half of how common a word is, pieces the other half.
@@ -97,12 +103,10 @@ class Spelling:
         for other in costs.keys() & self._shares.keys():
             shares[other] = shares.get(other, 0.0) + self._shares[other] / 2
         odds = {other: math.log(share) - costs[other] for other, share in shares.items()}
-        if not odds:
-            return None
-        best, *others = sorted(odds, key=lambda other: (-odds[other], other))
-        if others and odds[best] - odds[others[0]] < APART:
-            return None
-        return best if odds[best] - self._pieces().parted(word) >= margin else None
+        best, *others = sorted(odds, key=lambda other: (-odds[other], other)) or [word]
+        if best not in odds or (others and odds[best] - odds[others[0]] < APART):
+            return word, -math.inf
+        return best, odds[best] - self._pieces().parted(word)
 
 
 def _stands_for_itself(word: str, text: str) -> bool:

@@ -115,6 +115,16 @@ def test_of_a_text_of_unknown_words_only_some_are_looked_at() -> None:
     assert pieces.asked == MOST_UNKNOWN
 
 
+def test_a_word_is_looked_at_once_and_judged_where_it_stands() -> None:
+    """What it may mean is remembered; whether that is likely enough depends on whether it looks like a name."""
+    pieces = FakePieces()
+    one = Spelling(TEXTS, lambda: pieces)
+    first = [one.corrected(text) for text in ("ptyhon", "say Ptyhon", "ptyhon")]
+    asked = pieces.asked
+    assert [one.corrected(text) for text in ("ptyhon", "say Ptyhon", "ptyhon")] == first
+    assert (asked, pieces.asked) == (1, 1)
+
+
 def test_words_of_other_scripts_and_no_words_are_left_alone() -> None:
     for text in ("", "?!", "питон 日本語 ñ", "straße", "x" * 3000):
         assert spelling().corrected(text) == text
