@@ -263,13 +263,14 @@ class Classifier:
         )
         prior = self._head(vector, features) if self._head else None
         decision = decide(neighbours, features, prior)
-        tongue, sure = language.detect(last)
+        said = language.asked(last)
+        tongue, sure = language.detect_said(said)
         if sure < 0.7 and last is not asked:
             tongue, sure = language.detect(asked)
         classification = Classification(
             language=tongue,
             language_confidence=sure,
-            reply_language=language.reply_language(last, tongue, sure),
+            reply_language=language.reply_language(last, tongue, sure, said=said),
             domain=decision.domain,
             confidence=decision.confidence,
             complexity=decision.complexity,

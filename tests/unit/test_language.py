@@ -129,9 +129,9 @@ def test_any_text_is_detected(text: str) -> None:
         ("", None),
     ],
 )
-def test_requested_reply_language(text: str, expected: str | None) -> None:
+def test_the_reply_language_that_is_asked_for(text: str, expected: str | None) -> None:
     """Only where the asker says so, and not in what is quoted."""
-    assert language.requested_reply_language(text) == expected
+    assert language.reply_language(text, "en", 0.5) == expected
 
 
 @pytest.mark.parametrize(
