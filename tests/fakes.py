@@ -158,7 +158,10 @@ class Upstream:
         self._tasks.add(task)
         try:
             await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except ConnectionError:
+            # He was gone before the answer stalled.
+            self.hung_up.release()
+        except asyncio.IncompleteReadError:
             pass
         finally:
             self._tasks.discard(task)
