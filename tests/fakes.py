@@ -195,7 +195,8 @@ class Upstream:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for after_s, read, total in reply.reads:
             await asyncio.sleep(after_s)
-            writer.write(_progress(body["model"], read, total))
+            told = {"total": total, "processed": read}
+            writer.write(_event(body["model"], {"role": "assistant"}, prompt_progress=told))
             await writer.drain()
         deltas = reply.deltas()
         for count in range(len(deltas) + 1):
@@ -224,12 +225,6 @@ class Upstream:
         self.hung_up.release()
 
 
-def _progress(model: str, read: int, total: int) -> bytes:
-    nothing = [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]
-    told = {"total": total, "cache": 0, "processed": read, "time_ms": 1}
-    return _chunk(model, choices=nothing, prompt_progress=told)
-
-
 def _whole(status: int, body: bytes) -> bytes:
     head = f"HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -245,10 +240,10 @@ def _chunk(model: str, **rest: Any) -> bytes:
 
 
 def _event(
-    model: str, delta: dict[str, Any], *, finish_reason: str | None = None, logprob: dict[str, Any] | None = None
+    model: str, delta: dict[str, Any], finish_reason: str | None = None, logprob: Any = None, **rest: Any
 ) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprob}
-    return _chunk(model, choices=[choice])
+    return _chunk(model, choices=[choice], **rest)
 
 
 def _logprob(reply: Reply, body: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any] | None:

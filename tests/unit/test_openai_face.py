@@ -271,10 +271,10 @@ async def test_a_stream_that_waits_for_a_long_prompt_tells_how_far_it_is_read(ho
     """As a comment, once the response has begun."""
     changed = house.settings.server.model_copy(update={"ping_s": 0.05})
     house.settings = house.settings.model_copy(update={"server": changed})
-    house.upstream.script(PHI, replace(SPANISH, reads=((0, 0, 900), (1.0, 512, 900))))
+    house.upstream.script(PHI, replace(SPANISH, reads=((0, 0, 1300), (1.0, 512, 1300), (1.0, 1024, 1300))))
     got = await chat(house, stream=True)
     body = got.body.decode()
-    assert f": reading: {PHI} 512 of 900 tokens\n" in body
+    assert f": reading: {PHI} 1024 of 1300 tokens\n" in body
     assert body.index(": reading") < body.index("data: {")
     assert (
         "".join(
