@@ -16,6 +16,7 @@ from capibara_agents.route.worth import (
     STEP_DOWN,
     Part,
     Prospect,
+    begins_s,
     decisive_part,
     prospects,
     reading,
@@ -155,7 +156,7 @@ def _choose(situation: Situation) -> _Choice:
     price = PRICE_PER_S[request.quality]
     found = prospects(situation, by_preference(aim.tier, running, settings), aim.tier)
     free = _best(found, price)
-    chosen = _best(_in_time(found, request.deadline_s), price)
+    chosen = _best(_in_time(found, situation), price)
     unread = _best(found, price, without="read")
     meant = next((p for p in found if p.spec.tier == aim.tier), None)
     values: Values = {**_question(situation), "model": chosen.spec.id}
@@ -179,11 +180,14 @@ def _best(found: Sequence[Prospect], price: float, *, without: Part | None = Non
     return max(found, key=lambda prospect: prospect.worth(price, without=without))
 
 
-def _in_time(found: Sequence[Prospect], deadline_s: float | None) -> Sequence[Prospect]:
-    """Those that begin before the deadline; where none does, the one that comes nearest to it."""
+def _in_time(found: Sequence[Prospect], situation: Situation) -> Sequence[Prospect]:
+    """Those that begin before the deadline, if there is one; where none does, the one that comes nearest to it."""
+    deadline_s = situation.request.deadline_s
     if deadline_s is None:
         return found
-    return [p for p in found if p.begins_s < deadline_s] or [min(found, key=lambda p: p.begins_s)]
+    begin_s = [begins_s(prospect, situation) for prospect in found]
+    in_time = [prospect for prospect, at_s in zip(found, begin_s, strict=True) if at_s < deadline_s]
+    return in_time or [found[begin_s.index(min(begin_s))]]
 
 
 def _missing(tier: Tier, everyone: Sequence[ModelSpec], settings: Settings) -> tuple[str, Values]:

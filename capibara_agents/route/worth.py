@@ -22,7 +22,7 @@ choice stands. A load for which another model must make room costs twice: that o
 
 What nobody has read yet has to be read by whoever answers, which is in the table's choice already: so nothing changes
 for a new conversation, and a little read changes little. For a deadline it counts: until an answer begins, all that the
-model has not read yet is read (`Prospect.begins_s`). Reading costs once, for as many turns as still come: however
+model has not read yet is read (`begins_s`). Reading costs once, for as many turns as still come: however
 long the conversation, it weighs no more than READING_AT_MOST, less than two rungs.
 """
 
@@ -71,14 +71,6 @@ class Prospect:
     load_counts: bool
     reread_s: float = 0.0
     """For what it has to read anew of a conversation that another one has read."""
-    read_s: float = 0.0
-    """For all that it has to read: what nobody has read yet too."""
-
-    @property
-    def begins_s(self) -> float:
-        """Until the answer begins."""
-        # The prompt's size is an estimate; what another has read of it was counted.
-        return self.load_s + self.queue_s + max(self.read_s, self.reread_s)
 
     def parts(self, price_per_s: float) -> dict[Part, float]:
         """The terms of its worth, by what they come from."""
@@ -117,7 +109,6 @@ def prospects(situation: Situation, specs: Sequence[ModelSpec], tier: Tier) -> l
                 answer_s=0.0 if seconds is None else seconds - usual_s,
                 load_counts=load_counts,
                 reread_s=anew_s.get(spec.id, 0.0),
-                read_s=read_s(situation, spec),
             )
         )
     return found
@@ -138,10 +129,13 @@ def reread_s(situation: Situation, specs: Sequence[ModelSpec]) -> dict[str, floa
     return {spec.id: (most - read[spec.id]) / prefill_per_s(spec, situation) for spec in specs}
 
 
-def read_s(situation: Situation, spec: ModelSpec) -> float:
-    """Seconds in which the model reads what it has not read yet of the prompt."""
+def begins_s(prospect: Prospect, situation: Situation) -> float:
+    """Seconds until the answer begins: loading, queueing, and reading all that the model has not read yet."""
+    spec = prospect.spec
     unread = situation.classification.prompt_tokens - situation.read_tokens.get(spec.id, 0)
-    return max(0, unread) / prefill_per_s(spec, situation)
+    # The prompt's size is an estimate; what another has read of it was counted.
+    reading_s = max(unread / prefill_per_s(spec, situation), prospect.reread_s)
+    return prospect.load_s + prospect.queue_s + reading_s
 
 
 def prefill_per_s(spec: ModelSpec, situation: Situation) -> float:
